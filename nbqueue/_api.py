@@ -1,0 +1,191 @@
+"""The module-level calls: those of a default app, which is made on first use."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.client import app as client_app
+from nbqueue.client.app import WorkerGroup
+from nbqueue.client.result import AsyncResult, MapResult, View
+from nbqueue.client.submitter import Progress, Submitter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbqueue.worker.context import Request
+
+
+def _show(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+    """A card in a notebook, a bar in a terminal; loaded when there is something to show."""
+    if progress is False:
+        return None
+    from nbqueue.notebook import show
+
+    return show(handle, progress=progress, desc=desc)
+
+
+class App(client_app.App):
+    """A connection to a broker, made on first use; its runs are shown as cards or bars.
+
+    Usable from any thread, and as a context manager. The functions of this module are those of a default app.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str | None = None,
+        workers: int | None = None,
+        runtime_dir: Path | None = None,
+    ) -> None:
+        """Use the broker at *url*; see `connect`."""
+        super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_show)
+
+
+_lock = threading.Lock()
+_default: App | None = None
+
+
+def _default_app() -> App:
+    global _default
+    with _lock:
+        if _default is None:
+            _default = App()
+            atexit.register(_close_default)
+        return _default
+
+
+def _close_default() -> None:
+    if _default is not None:
+        _default.close()
+
+
+def connect(url: str | None = None, *, name: str | None = None, workers: int | None = None) -> App:
+    """Connect the module-level functions to a broker, starting it if it is the embedded one.
+
+    Args:
+        url: None: `NBQUEUE_URL`, else ``"embedded"``, this user's broker on this machine.
+        name: Which embedded broker; None: that of this Python environment.
+        workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0: none.
+
+    Returns:
+        The app, connected. Handles of an earlier default app stay valid while something holds that app.
+
+    Raises:
+        BrokerUnavailable: It cannot be reached or started.
+        EnvironmentMismatch: It runs versions that do not fit.
+    """
+    global _default
+    app = App(url, name=name, workers=workers).connect()
+    with _lock:
+        if _default is None:
+            atexit.register(_close_default)
+        _default = app
+    return app
+
+
+def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+    """Run ``fn(*args, **kwargs)`` on a worker; the handle comes back at once.
+
+    Raises:
+        NotSerializable: The function or an argument cannot be pickled.
+        BrokerUnavailable: The broker cannot be reached or started.
+    """
+    return _default_app().submit(fn, *args, **kwargs)
+
+
+def options(**task_options: Any) -> Submitter:
+    """`submit`, `map` and the rest with options, keeping the function's own keywords free.
+
+    Args:
+        **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
+            retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence, label.
+
+    Example:
+        >>> nbqueue.options(max_retries=3).submit(int, "7").get()
+        7
+    """
+    return _default_app().options(**task_options)
+
+
+def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> MapResult:
+    """Run *fn* over items on the workers; the handle comes back at once, and a card shows how it goes.
+
+    Args:
+        fn: Called with one item of each iterable.
+        *iterables: Read up to the end of the shortest.
+        **keywords: chunksize="auto", buffersize=None, ordered=True, timeout=None, on_error="raise"|"return"|"skip",
+            progress=True, desc=None, total=None, label=None, and task options; see `Submitter.map`.
+
+    Returns:
+        A `MapResult`: iterate it, index it, or ``get()`` the whole list.
+
+    Example:
+        >>> nbqueue.map(abs, [-1, 2, -3]).get()
+        [1, 2, 3]
+    """
+    return _default_app().map(fn, *iterables, **keywords)
+
+
+def starmap(fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **keywords: Any) -> MapResult:
+    """`map` for items that are tuples of arguments: ``fn(*item)``. Takes the keywords of `map`."""
+    return _default_app().starmap(fn, iterable, **keywords)
+
+
+def imap(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
+    """Results in input order, reading the input as they are consumed, so it may be endless.
+
+    Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
+    """
+    return _default_app().imap(fn, *iterables, **keywords)
+
+
+def imap_unordered(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
+    """`imap` in the order in which items end."""
+    return _default_app().imap_unordered(fn, *iterables, **keywords)
+
+
+def start_workers(n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
+    """Add *n* local slots (default: usable cores) and wait until they are connected.
+
+    Raises:
+        NoWorkers: They cannot be started; says why.
+    """
+    return _default_app().start_workers(n, python=python, timeout=timeout)
+
+
+def wait(
+    handles: Iterable[AsyncResult], timeout: float | None = None, return_when: str = futures.ALL_COMPLETED
+) -> tuple[set[AsyncResult], set[AsyncResult]]:
+    """Wait for several handles, as `concurrent.futures.wait` does.
+
+    Args:
+        handles: Of any kind.
+        timeout: Seconds to wait at most.
+        return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION".
+
+    Returns:
+        Those that are done, and those that are not.
+    """
+    done, not_done = futures.wait(list(handles), timeout, return_when)
+    return done, not_done  # type: ignore[return-value]  # futures.wait hands back what it was given
+
+
+def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -> Iterator[AsyncResult]:
+    """Handles in the order in which they end, as `concurrent.futures.as_completed` does.
+
+    Raises:
+        TimeoutError: Not all were done in *timeout* seconds.
+    """
+    return futures.as_completed(list(handles), timeout)  # type: ignore[return-value]  # likewise
+
+
+def current_task() -> Request | None:
+    """Inside a task: its id, attempt, label, and whether it was revoked; None elsewhere."""
+    from nbqueue.worker.context import current_task as current
+
+    return current()

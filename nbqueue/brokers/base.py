@@ -1,0 +1,185 @@
+"""The interface of every broker, and what each promises.
+
+A broker is used through *ports*. A port belongs to one thread, never blocks, and is waited for with a selector: send what
+you have, call `receive` until it returns nothing, then sleep until `fileno` is readable. (The descriptor may be
+edge-triggered, so the order matters.) The contract suite in tests/contract holds all brokers to the same behaviour.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from nbqueue.core.dispatcher import Delivery, ForgetFunctions, WorkerInfo
+from nbqueue.core.run import StopHolder
+from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.messages import Deliver, Forgotten, Stop, ToClientPeer, ToWorkerPeer
+
+
+class Port(ABC):
+    """One end of a connection to a broker."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when `receive` may have something."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take leave and free the connection; may be called twice."""
+
+
+class ClientPort(Port):
+    """What a client may ask of a broker. Answers come through `receive`."""
+
+    @abstractmethod
+    def receive(self) -> list[ToClientPeer]:
+        """What has arrived; empty when nothing has.
+
+        Raises:
+            BrokerUnavailable: The broker died or forgot everything; this port is of no more use.
+        """
+
+    @abstractmethod
+    def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
+        """Hand over a run with its first items; the answer is a `Receipt`.
+
+        Args:
+            spec: The run; its id decides whether the broker knows it already.
+            function: The packed function; None when a run that lives has brought it.
+            blocks: Payloads of the items 0 to n, without gaps; may be empty.
+            closed: No more items will come.
+
+        Guarantees:
+            Safe to repeat: items that the broker has are passed over. What a receipt counts is the broker's, and is
+            not lost by the end of this process. This client follows the run from its first log entry on.
+        """
+
+    @abstractmethod
+    def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
+        """Append items to a run; the answer is a `Receipt`. Safe to repeat."""
+
+    @abstractmethod
+    def attach(self, run_id: bytes, *, cursor: int) -> None:
+        """Follow a run from entry *cursor* of its log on; answered by a `Note`, with ``known=False`` if there is none."""
+
+    @abstractmethod
+    def ack(self, *, entries: int, size_bytes: int) -> None:
+        """All entries and payload bytes received through this port so far, so that more may be sent."""
+
+    @abstractmethod
+    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
+        """Stop items: those that wait never start, those that run are stopped. Safe to repeat."""
+
+    @abstractmethod
+    def forget(self, run_ids: Sequence[bytes]) -> None:
+        """The results are not wanted any more; a run that still goes on goes on."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Say that this client lives; answered by a `Pong`."""
+
+    @abstractmethod
+    def inspect(self) -> None:
+        """Ask for an `Inspected`."""
+
+    @abstractmethod
+    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
+        """Ask for local slots; answered by `WorkersStarted` with the same *request*."""
+
+    @abstractmethod
+    def stop_workers(self, request: int) -> None:
+        """Stop the workers that *request* started."""
+
+
+class WorkerPort(Port):
+    """What a supervisor tells a broker. Its work comes through `receive`."""
+
+    @abstractmethod
+    def receive(self) -> list[ToWorkerPeer]:
+        """Deliveries, stops and answers to heartbeats; empty when nothing has arrived.
+
+        Raises:
+            BrokerUnavailable: The broker died; this port is of no more use.
+
+        Guarantees:
+            Never more undone deliveries than the slots and prefetch that were registered. At-least-once.
+        """
+
+    @abstractmethod
+    def heartbeat(self, running: Sequence[tuple[int, int]]) -> None:
+        """Say that this supervisor lives and runs these (token, item); answered by `Held`."""
+
+    @abstractmethod
+    def started(self, token: int, item: int) -> None:
+        """A slot has begun to run the item."""
+
+    @abstractmethod
+    def commit(self, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool) -> None:
+        """Report outcomes of items of a claim; *final* ends the claim and makes room for the next.
+
+        Guarantees:
+            Safe to repeat: the first success of an item wins, a failure counts only from the claim that holds it.
+        """
+
+
+class Broker(ABC):
+    """Where runs wait for workers."""
+
+    @property
+    @abstractmethod
+    def blobs(self) -> BlobStore | None:
+        """Where large payloads go on this host; None: they travel inside messages."""
+
+    @abstractmethod
+    def open_client(self, client_id: bytes) -> ClientPort:
+        """Connect a client; *client_id* is 16 random bytes.
+
+        Raises:
+            BrokerUnavailable: It cannot be reached.
+            EnvironmentMismatch: It runs versions that do not fit.
+        """
+
+    @abstractmethod
+    def open_worker(self, info: WorkerInfo) -> WorkerPort:
+        """Connect and register a supervisor. Raises as `open_client` does."""
+
+
+def worker_message(message: Delivery | StopHolder | ForgetFunctions) -> ToWorkerPeer:
+    """The wire message of an effect for a supervisor."""
+    match message:
+        case Delivery():
+            return Deliver(message)
+        case StopHolder():
+            return Stop(message)
+        case ForgetFunctions():
+            return Forgotten(message)
+
+
+class WorkerExit(msgspec.Struct, frozen=True):
+    """A local supervisor's process ended."""
+
+    request: int
+    pid: int
+    slots: int
+    reason: str
+
+
+class LocalWorkers(Protocol):
+    """Starts supervisors on this machine; they die with the hub."""
+
+    @property
+    def slots(self) -> int:
+        """Slots of all processes that live, connected or not."""
+
+    def start(self, request: int, slots: int, python: str | None) -> None:
+        """Start a supervisor; what goes wrong comes out of `exits`."""
+
+    def exits(self) -> list[WorkerExit]:
+        """Processes that ended since the last call and were not asked to."""
+
+    def stop(self, request: int | None = None) -> None:
+        """Stop the supervisors of one request, or all."""

@@ -1,0 +1,38 @@
+"""From an address to a broker; each transport is imported when it is asked for."""
+
+from __future__ import annotations
+
+from nbqueue.brokers.base import Broker
+from nbqueue.settings import Settings
+
+EMBEDDED = "embedded"
+
+
+def open_broker(url: str, settings: Settings, *, start: bool = True) -> Broker | None:
+    """The broker behind *url*.
+
+    Args:
+        url: ``"embedded"``: this user's hub on this machine.
+        settings: Where it lives and how it is started.
+        start: Start it if it does not run.
+
+    Returns:
+        None when it does not run and *start* is False.
+
+    Raises:
+        ValueError: There is no such kind of broker.
+        BrokerUnavailable: It cannot be reached or started.
+    """
+    if url != EMBEDDED:
+        raise ValueError(f"unknown broker {url!r}: this version knows {EMBEDDED!r} only")
+    from nbqueue.brokers.zmq.embedded import find_hub, find_or_start_hub
+
+    if not start:
+        return find_hub(settings.runtime_dir, settings.hub_name)
+    return find_or_start_hub(
+        settings.runtime_dir,
+        settings.hub_name,
+        workers=settings.workers,
+        idle_timeout_s=settings.idle_timeout_s,
+        worker_python=settings.worker_python,
+    )

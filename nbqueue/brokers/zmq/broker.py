@@ -1,0 +1,300 @@
+"""The two ends that speak to a hub: a client's port and a supervisor's."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
+from nbqueue.brokers.zmq.connection import Connection
+from nbqueue.brokers.zmq.sockets import dealer, translate_zmq_errors
+from nbqueue.core.dispatcher import WorkerInfo
+from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.codec import MAGIC, Decoder, encode
+from nbqueue.wire.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Attach,
+    Commit,
+    Feed,
+    Forget,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Inspect,
+    Leave,
+    Ping,
+    Pong,
+    Refused,
+    Register,
+    Revoke,
+    Shutdown,
+    Started,
+    StartWorkers,
+    StopWorkers,
+    Submit,
+    ToClientPeer,
+    ToWorkerPeer,
+    Welcome,
+)
+
+#: A hub on the same machine answers within this time, or something is wrong with it.
+HELLO_TIMEOUT_S = 5.0
+#: A hub that was not heard for so long is looked after.
+SILENCE_S = 3.0
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class ZmqBroker(Broker):
+    """A running hub."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        is_alive: Callable[[], bool],
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    ) -> None:
+        """Use the hub that *connection* describes; *is_alive* tells whether its process still lives."""
+        self._connection = connection
+        self._is_alive = is_alive
+        self._context = context or zmq.Context.instance()
+        self._blobs = BlobStore([Path(root) for root in connection.blob_roots])
+
+    @property
+    def connection(self) -> Connection:
+        """Where the hub is."""
+        return self._connection
+
+    @property
+    def blobs(self) -> BlobStore | None:
+        """Folders that hub, workers and clients of this machine share."""
+        return self._blobs if self._connection.blob_roots else None
+
+    def open_client(self, client_id: bytes) -> ZmqClientPort:
+        """Connect a client."""
+        return ZmqClientPort(self._link(client_id, "client", ToClientPeer))
+
+    def open_worker(self, info: WorkerInfo) -> ZmqWorkerPort:
+        """Connect and register a supervisor."""
+        return ZmqWorkerPort(self._link(info.worker_id, "worker", ToWorkerPeer), info)
+
+    def _link(self, identity: bytes, role: str, message_types: Any) -> _Link:
+        link = _Link(self._context, self._connection, identity, role, message_types, self._is_alive)
+        link.say_hello()
+        return link
+
+
+class _Link:
+    """A DEALER socket, its greeting, and the watch over the hub at its other end."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        connection: Connection,
+        identity: bytes,
+        role: str,
+        message_types: Any,
+        is_alive: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._role = role
+        self._is_alive = is_alive
+        self._decoder: Decoder[Any] = Decoder(message_types)
+        self._socket = dealer(context, connection.endpoint, identity)
+        self._heard_at = time.monotonic()
+        self._early: list[Any] = []
+
+    def fileno(self) -> int:
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def say_hello(self) -> None:
+        """Introduce this side and wait for the answer.
+
+        Raises:
+            BrokerUnavailable: No answer, or this is not the hub that the connection file describes.
+            EnvironmentMismatch: Versions do not fit.
+        """
+        try:
+            self._send_hello()
+            deadline = time.monotonic() + HELLO_TIMEOUT_S
+            while (remaining_s := deadline - time.monotonic()) > 0:
+                self._socket.poll(int(min(remaining_s, 0.2) * 1000) + 1)
+                for message in self._receive():
+                    if isinstance(message, Welcome):
+                        return
+                    self._early.append(message)
+                if not self._is_alive():
+                    raise BrokerUnavailable(f"the hub (pid {self._connection.pid}) is gone")
+            raise BrokerUnavailable(
+                f"the hub (pid {self._connection.pid}) does not answer: `nbqueue stop` ends it, its log is "
+                f"{self._connection.log}"
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def _send_hello(self) -> None:
+        self.send(Hello(PROTOCOL_VERSION, self._connection.token, self._role, PYTHON))
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Queue a message; never blocks."""
+        with translate_zmq_errors(self._connection.endpoint):
+            self._socket.send_multipart([MAGIC, encode(message)], zmq.DONTWAIT)
+
+    def receive(self) -> list[Any]:
+        """All that has arrived."""
+        messages, self._early = self._early + self._receive(), []
+        if not messages:
+            self._check_silence()
+        return messages
+
+    def _receive(self) -> list[Any]:
+        messages: list[Any] = []
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return messages
+            self._heard_at = time.monotonic()
+            messages += self._decode(frames)
+
+    def _decode(self, frames: list[bytes]) -> list[Any]:
+        try:
+            messages = self._decoder.decode_frames(frames)
+        except ProtocolError as error:
+            raise EnvironmentMismatch(str(error)) from None
+        for message in messages:
+            self._check(message)
+        return messages
+
+    def _check(self, message: object) -> None:
+        if isinstance(message, Refused):
+            error = EnvironmentMismatch if message.kind == "environment" else BrokerUnavailable
+            raise error(f"the hub refused this {self._role}: {message.reason}")
+        if isinstance(message, Welcome | Pong) and message.epoch != self._connection.epoch:
+            raise BrokerUnavailable("the hub was replaced by another one, and its runs are gone")
+
+    def _check_silence(self) -> None:
+        now = time.monotonic()
+        if now - self._heard_at < SILENCE_S:
+            return
+        if not self._is_alive():
+            raise BrokerUnavailable(
+                f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is {self._connection.log}"
+            )
+        self._heard_at = now - SILENCE_S / 2  # alive but busy or stopped: look again soon
+
+    def close(self, farewell: msgspec.Struct | None = None) -> None:
+        """Say goodbye and free the socket; may be called twice."""
+        if self._socket.closed:
+            return
+        if farewell is not None:
+            try:
+                self.send(farewell)
+            except BrokerUnavailable:
+                pass  # nobody is there to hear it
+        self._socket.close()
+
+
+class ZmqClientPort(ClientPort):
+    """A client's port to a hub."""
+
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+
+    def fileno(self) -> int:
+        """See `Port.fileno`: edge-triggered."""
+        return self._link.fileno()
+
+    def receive(self) -> list[ToClientPeer]:
+        """See `ClientPort.receive`."""
+        return self._link.receive()
+
+    def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
+        """See `ClientPort.submit`."""
+        self._link.send(Submit(spec, function, list(blocks), closed))
+
+    def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
+        """See `ClientPort.feed`."""
+        self._link.send(Feed(run_id, list(blocks), closed))
+
+    def attach(self, run_id: bytes, *, cursor: int) -> None:
+        """See `ClientPort.attach`."""
+        self._link.send(Attach(run_id, cursor))
+
+    def ack(self, *, entries: int, size_bytes: int) -> None:
+        """See `ClientPort.ack`."""
+        self._link.send(Ack(entries, size_bytes))
+
+    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
+        """See `ClientPort.revoke`."""
+        self._link.send(Revoke(run_id, start, stop))
+
+    def forget(self, run_ids: Sequence[bytes]) -> None:
+        """See `ClientPort.forget`."""
+        self._link.send(Forget(list(run_ids)))
+
+    def ping(self) -> None:
+        """See `ClientPort.ping`."""
+        self._link.send(Ping())
+
+    def inspect(self) -> None:
+        """See `ClientPort.inspect`."""
+        self._link.send(Inspect())
+
+    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
+        """See `ClientPort.start_workers`."""
+        self._link.send(StartWorkers(request, slots, python, in_addition))
+
+    def stop_workers(self, request: int) -> None:
+        """See `ClientPort.stop_workers`."""
+        self._link.send(StopWorkers(request))
+
+    def shut_down(self) -> None:
+        """Stop the hub and its workers."""
+        self._link.send(Shutdown())
+
+    def close(self) -> None:
+        """Say goodbye; may be called twice."""
+        self._link.close(Goodbye())
+
+
+class ZmqWorkerPort(WorkerPort):
+    """A supervisor's port to a hub."""
+
+    def __init__(self, link: _Link, info: WorkerInfo) -> None:
+        self._link = link
+        link.send(Register(info))
+
+    def fileno(self) -> int:
+        """See `Port.fileno`: edge-triggered."""
+        return self._link.fileno()
+
+    def receive(self) -> list[ToWorkerPeer]:
+        """See `WorkerPort.receive`."""
+        return self._link.receive()
+
+    def heartbeat(self, running: Sequence[tuple[int, int]]) -> None:
+        """See `WorkerPort.heartbeat`."""
+        self._link.send(Heartbeat(list(running)))
+
+    def started(self, token: int, item: int) -> None:
+        """See `WorkerPort.started`."""
+        self._link.send(Started(token, item))
+
+    def commit(self, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool) -> None:
+        """See `WorkerPort.commit`."""
+        self._link.send(Commit(token, run_id, list(outcomes), final))
+
+    def close(self) -> None:
+        """Take leave in good order; may be called twice."""
+        self._link.close(Leave())

@@ -1,0 +1,389 @@
+"""The hub: a process that routes bytes between clients and supervisors, and keeps the state of every run.
+
+It never unpickles anything. One thread, one ROUTER socket, one `Dispatcher` that makes all decisions; this module
+authenticates peers, carries out effects and looks after the local workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+import zmq
+
+from nbqueue.brokers.base import LocalWorkers, WorkerExit, worker_message
+from nbqueue.brokers.zmq.sockets import router
+from nbqueue.core.dispatcher import Discard, Dispatcher, ToClient, ToWorker
+from nbqueue.errors import ProtocolError
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.codec import MAGIC, Decoder, encode
+from nbqueue.wire.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Attach,
+    Commit,
+    Feed,
+    Forget,
+    FromPeer,
+    Goodbye,
+    Heartbeat,
+    Held,
+    Hello,
+    Inspect,
+    Inspected,
+    Leave,
+    NoteMessage,
+    Ping,
+    Pong,
+    ReceiptMessage,
+    Refused,
+    Register,
+    Revoke,
+    Shutdown,
+    Started,
+    StartWorkers,
+    StopWorkers,
+    Submit,
+    Welcome,
+    WorkersStarted,
+)
+
+logger = logging.getLogger(__name__)
+
+#: How often the dispatcher sees the clock.
+TICK_S = 0.5
+#: How often dead worker processes are looked for: a dead one is noticed within this time.
+REAP_S = 0.1
+#: Transport messages handled before effects are sent, so that one busy peer cannot starve the others.
+BATCH = 256
+#: A peer that sent more bad frames than this gets no answer any more.
+MAX_BAD_FRAMES = 100
+IDENTITY_BYTES = 16
+
+
+class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a hub behaves."""
+
+    endpoint: str
+    token: bytes
+    epoch: bytes
+    python: str
+    idle_timeout_s: float = 1800.0  #: end when there was no client and no open run for so long
+
+
+class _Peer:
+    __slots__ = ("bad_frames", "outbox", "role")
+
+    def __init__(self) -> None:
+        self.role = ""
+        self.bad_frames = 0
+        self.outbox: deque[bytes] = deque()
+
+
+class _Start(msgspec.Struct, kw_only=True):
+    """A client's wish for workers, until it is answered."""
+
+    client_id: bytes
+    request: int
+    slots: int
+    answered: bool = False
+
+
+class Hub:
+    """Serves one socket until it is told to stop, or has been idle for too long."""
+
+    def __init__(
+        self,
+        options: HubOptions,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]],
+        dispatcher: Dispatcher,
+        clock: Callable[[], float] = time.monotonic,
+        blobs: BlobStore | None = None,
+        workers: LocalWorkers | None = None,
+        pid: int = 0,
+    ) -> None:
+        self._options = options
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._blobs = blobs
+        self._workers = workers
+        self._pid = pid
+        self._socket = router(context, options.endpoint)
+        self._decoder: Decoder[FromPeer] = Decoder(FromPeer)
+        self._peers: dict[bytes, _Peer] = {}
+        self._pids: dict[int, bytes] = {}  # of registered supervisors
+        self._starts: list[_Start] = []
+        self._restarts: deque[float] = deque(maxlen=3)
+        self._started_at = self._busy_at = clock()
+        self._ticked_at = self._reaped_at = -1e9
+        self._is_stopping = False
+        self.bad_frames = 0
+
+    # -- loop ----------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Run until `stop`, a `Shutdown` message, or the idle time."""
+        while not self._is_stopping:
+            self.run_once(timeout_s=self._next_look_s())
+        self._send_pending()
+
+    def run_once(self, *, timeout_s: float) -> None:
+        """Wait for messages for up to *timeout_s* seconds and handle them, and whatever time has brought."""
+        if self._socket.poll(int(timeout_s * 1000) if timeout_s > 0 else 0):
+            self._receive()
+        self._look_at_the_clock()
+        self._carry_out_effects()
+        self._send_pending()
+
+    def stop(self) -> None:
+        """Let `serve` return."""
+        self._is_stopping = True
+
+    def close(self) -> None:
+        """Free the socket and end the local workers."""
+        if self._workers is not None:
+            self._workers.stop()
+        self._socket.close()
+
+    def _next_look_s(self) -> float:
+        if any(peer.outbox for peer in self._peers.values()):
+            return 0.005  # a peer's pipe is full: try again soon
+        wake = self._dispatcher.next_wake()
+        until_due = TICK_S if wake is None else max(0.001, wake - self._clock())
+        return min(TICK_S, until_due, REAP_S if self._workers is not None and self._workers.slots else TICK_S)
+
+    def _look_at_the_clock(self) -> None:
+        now = self._clock()
+        wake = self._dispatcher.next_wake()
+        if now - self._ticked_at >= TICK_S or (wake is not None and wake <= now):
+            self._ticked_at = now
+            self._dispatcher.tick(now)
+            self._end_when_idle(now)
+        if now - self._reaped_at >= REAP_S:
+            self._reaped_at = now
+            self._reap_local_workers(now)
+
+    def _end_when_idle(self, now: float) -> None:
+        if self._dispatcher.client_count or self._dispatcher.has_open_runs:
+            self._busy_at = now
+        elif now - self._busy_at > self._options.idle_timeout_s:
+            logger.info("hub idle, stopping", extra={"idle_s": now - self._busy_at})
+            self.stop()
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        for _ in range(BATCH):
+            try:
+                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if len(identity) == IDENTITY_BYTES:
+                self._take_frames(identity, frames)
+            else:
+                self.bad_frames += 1
+
+    def _take_frames(self, identity: bytes, frames: list[bytes]) -> None:
+        peer = self._peers.get(identity)
+        if peer is None:
+            peer = self._peers[identity] = _Peer()
+        if peer.bad_frames > MAX_BAD_FRAMES:
+            return
+        try:
+            messages = self._decoder.decode_frames(frames)
+        except ProtocolError as error:
+            self._count_bad_frame(identity, peer, str(error))
+            return
+        now = self._clock()
+        for message in messages:
+            self._take_message(identity, peer, message, now)
+
+    def _count_bad_frame(self, identity: bytes, peer: _Peer, reason: str) -> None:
+        self.bad_frames += 1
+        peer.bad_frames += 1
+        logger.warning("bad frame dropped", extra={"peer": identity.hex(), "reason": reason})
+        if not peer.role:
+            self._answer(identity, Refused(reason, "environment"))
+
+    def _take_message(self, identity: bytes, peer: _Peer, message: FromPeer, now: float) -> None:
+        if isinstance(message, Hello):
+            self._welcome(identity, peer, message, now)
+        elif peer.role == "client":
+            self._take_from_client(identity, message, now)
+        elif peer.role == "worker":
+            self._take_from_worker(identity, message, now)
+        else:
+            self._count_bad_frame(identity, peer, "say hello first")
+
+    def _welcome(self, identity: bytes, peer: _Peer, hello: Hello, now: float) -> None:
+        refusal = self._why_refused(hello)
+        if refusal is not None:
+            self._answer(identity, refusal)
+            return
+        peer.role = hello.role
+        if hello.role == "client":
+            self._dispatcher.hello(identity, now)
+        self._answer(identity, Welcome(self._options.epoch))
+
+    def _why_refused(self, hello: Hello) -> Refused | None:
+        if hello.protocol != PROTOCOL_VERSION:
+            return Refused(f"the hub speaks protocol {PROTOCOL_VERSION}, this side {hello.protocol}", "environment")
+        if hello.token != self._options.token:
+            return Refused("the token is not this hub's: the connection file is of another hub", "token")
+        if hello.role not in ("client", "worker"):
+            return Refused(f"there is no role {hello.role!r}")
+        if hello.python != self._options.python:
+            return Refused(
+                f"the hub's workers run Python {self._options.python}, this side {hello.python}: functions pickled by one "
+                "cannot be read by the other; give this hub another name, connect(name=…)",
+                "environment",
+            )
+        return None
+
+    def _take_from_client(self, identity: bytes, message: FromPeer, now: float) -> None:
+        dispatcher = self._dispatcher
+        match message:
+            case Submit(spec, function, blocks, closed):
+                receipt = dispatcher.submit(identity, spec, function=function, blocks=blocks, closed=closed, now=now)
+                self._answer(identity, ReceiptMessage(receipt))
+            case Feed(run_id, blocks, closed):
+                receipt = dispatcher.feed(identity, run_id, blocks=blocks, closed=closed, now=now)
+                self._answer(identity, ReceiptMessage(receipt))
+            case Attach(run_id, cursor):
+                dispatcher.attach(identity, run_id, cursor=cursor, now=now)
+            case Ack(entries, size_bytes):
+                dispatcher.ack(identity, entries=entries, size_bytes=size_bytes, now=now)
+            case Revoke(run_id, start, stop):
+                dispatcher.revoke(run_id, start=start, stop=stop, now=now)
+            case Forget(run_ids):
+                for run_id in run_ids:
+                    dispatcher.forget(run_id)
+            case Ping():
+                self._answer(identity, Pong(self._options.epoch, dispatcher.ping(identity, now)))
+            case Inspect():
+                uptime_s = now - self._started_at
+                self._answer(identity, Inspected(dispatcher.inspect(now), self._pid, uptime_s))
+            case StartWorkers():
+                self._start_workers(identity, message)
+            case StopWorkers(request):
+                if self._workers is not None:
+                    self._workers.stop(request)
+            case Shutdown():
+                self.stop()
+            case Goodbye():
+                dispatcher.goodbye(identity)
+                self._peers.pop(identity, None)
+            case _:
+                self._count_bad_frame(identity, self._peers[identity], f"a client sent {type(message).__name__}")
+
+    def _take_from_worker(self, identity: bytes, message: FromPeer, now: float) -> None:
+        dispatcher = self._dispatcher
+        match message:
+            case Register(info) if info.worker_id == identity:
+                self._pids[info.pid] = identity
+                dispatcher.register(info, now)
+                logger.info("worker joined", extra={"worker": info.name, "slots": info.slots})
+                self._answer_starts()
+            case Heartbeat(running):
+                self._answer(identity, Held(dispatcher.heartbeat(identity, running, now)))
+            case Started(token, item):
+                dispatcher.started(identity, token, item, now)
+            case Commit(token, run_id, outcomes, final):
+                dispatcher.commit(identity, token, run_id, outcomes, final=final, now=now)
+            case Leave():
+                dispatcher.leave(identity, now)
+                self._peers.pop(identity, None)
+            case _:
+                self._count_bad_frame(identity, self._peers[identity], f"a worker sent {type(message).__name__}")
+
+    # -- local workers -------------------------------------------------------------------------------------------------
+
+    def start_local_workers(self, slots: int) -> None:
+        """Start local workers before any client asks, to save the time of a round trip."""
+        if self._workers is not None and slots > 0:
+            self._workers.start(0, slots, None)
+
+    def _start_workers(self, client_id: bytes, wish: StartWorkers) -> None:
+        if self._workers is None:
+            self._answer(client_id, WorkersStarted(wish.request, 0, "this hub starts no local workers"))
+            return
+        missing = wish.slots if wish.in_addition else wish.slots - self._workers.slots
+        self._starts.append(_Start(client_id=client_id, request=wish.request, slots=wish.slots))
+        if missing > 0:
+            self._workers.start(wish.request, missing, wish.python)
+        self._answer_starts()
+
+    def _answer_starts(self) -> None:
+        """Tell the clients that wait for workers, once all local ones are connected."""
+        connected = self._dispatcher.slots
+        if self._workers is None or connected < self._workers.slots:
+            return
+        for start in self._starts:
+            self._answer(start.client_id, WorkersStarted(start.request, connected))
+        self._starts.clear()
+
+    def _reap_local_workers(self, now: float) -> None:
+        if self._workers is None:
+            return
+        for exit_ in self._workers.exits():
+            logger.warning("worker ended", extra={"worker_pid": exit_.pid, "reason": exit_.reason})
+            worker_id = self._pids.pop(exit_.pid, None)
+            if worker_id is not None:
+                self._dispatcher.lose(worker_id, exit_.reason, now)
+            self._replace_worker(exit_, had_joined=worker_id is not None, now=now)
+
+    def _replace_worker(self, exit_: WorkerExit, *, had_joined: bool, now: float) -> None:
+        """A supervisor that worked is started again; one that cannot even start is reported."""
+        assert self._workers is not None
+        is_crash_loop = len(self._restarts) == self._restarts.maxlen and now - self._restarts[0] < 30
+        if had_joined and not is_crash_loop:
+            self._restarts.append(now)
+            self._workers.start(exit_.request, exit_.slots, None)
+            return
+        for start in self._starts:
+            self._answer(start.client_id, WorkersStarted(start.request, self._dispatcher.slots, exit_.reason))
+        self._starts.clear()
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    def _carry_out_effects(self) -> None:
+        for effect in self._dispatcher.take_effects():
+            match effect:
+                case ToClient(client_id, note):
+                    self._answer(client_id, NoteMessage(note))
+                case ToWorker(worker_id, message):
+                    self._answer(worker_id, worker_message(message))
+                case Discard(folder):
+                    if self._blobs is not None:
+                        self._blobs.discard(folder)
+                case _:
+                    assert_never(effect)
+
+    def _answer(self, identity: bytes, message: msgspec.Struct) -> None:
+        peer = self._peers.get(identity)
+        if peer is not None:
+            peer.outbox.append(encode(message))
+
+    def _send_pending(self) -> None:
+        for identity, peer in list(self._peers.items()):
+            if peer.outbox:
+                self._send_outbox(identity, peer)
+
+    def _send_outbox(self, identity: bytes, peer: _Peer) -> None:
+        frames = list(peer.outbox)
+        try:
+            self._socket.send_multipart([identity, MAGIC, *frames], zmq.DONTWAIT)
+        except zmq.Again:
+            return  # its pipe is full: what it must know stays here
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            # It has gone, or is on its way back; it will attach, or be missed at its lease's end.
+            if not peer.role:
+                self._peers.pop(identity, None)
+        peer.outbox.clear()

@@ -1,0 +1,1 @@
+"""The commands `nbqueue` and `nbqueue-worker`."""

@@ -1,0 +1,105 @@
+"""The hub's process: ``python -m nbqueue.cli.hub``, started by the first client that finds no hub."""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == "__main__" and os.fork() > 0:
+    os._exit(0)  # whoever started us need not wait for the hub, and never has to reap it
+
+import logging
+import random
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from nbqueue.launchers.local import LocalLauncher
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), required=True)
+@click.option("--name", required=True)
+@click.option("--workers", type=int, default=0)
+@click.option("--idle-timeout", type=float, required=True)
+@click.option("--worker-python", default=sys.executable)
+@click.option("--lock-fd", type=int, required=True, help="Held for the hub's life.")
+@click.option("--ready-fd", type=int, required=True, help="Written to when the hub serves.")
+def main(
+    folder: Path, name: str, workers: int, idle_timeout: float, worker_python: str, lock_fd: int, ready_fd: int
+) -> None:
+    """Serve as the embedded broker of this user."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    os.chdir(folder)
+    os.set_inheritable(lock_fd, False)
+    os.set_inheritable(ready_fd, False)
+
+    log = folder / f"hub-{name}-worker-{{}}.log"
+    launcher = LocalLauncher(
+        folder=folder, hub_name=name, python=worker_python, log=lambda number: Path(str(log).format(number))
+    )
+    if workers:
+        launcher.start(0, workers, None)  # first, so that they load their modules while we load ours
+    _serve(folder, name, idle_timeout, launcher, ready_fd)
+
+
+def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:
+    import zmq
+
+    from nbqueue.brokers.zmq.broker import PYTHON
+    from nbqueue.brokers.zmq.connection import Connection, HubFiles, secure_folder
+    from nbqueue.brokers.zmq.hub import Hub, HubOptions
+    from nbqueue.core.dispatcher import Dispatcher
+    from nbqueue.wire.blobs import BlobStore
+    from nbqueue.wire.messages import PROTOCOL_VERSION
+
+    files = HubFiles(folder, name)
+    options = HubOptions(
+        endpoint=files.endpoint,
+        token=secrets.token_bytes(32),
+        epoch=secrets.token_bytes(16),
+        python=PYTHON,
+        idle_timeout_s=idle_timeout,
+    )
+    blobs = BlobStore(files.blob_roots)
+    blobs.destroy()  # what a hub of this name left behind when it was killed
+    for root in blobs.roots:
+        secure_folder(root)
+    hub = Hub(
+        options,
+        context=zmq.Context(),
+        dispatcher=Dispatcher(rng=random.Random()),
+        clock=time.monotonic,
+        blobs=blobs,
+        workers=launcher,
+        pid=os.getpid(),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: hub.stop())
+    files.write_connection(
+        Connection(
+            protocol=PROTOCOL_VERSION,
+            pid=os.getpid(),
+            endpoint=options.endpoint,
+            token=options.token,
+            epoch=options.epoch,
+            python=PYTHON,
+            blob_roots=[str(root) for root in blobs.roots],
+            log=str(files.log),
+        )
+    )
+    os.write(ready_fd, b"1")
+    os.close(ready_fd)
+    try:
+        hub.serve()
+    finally:
+        files.connection.unlink(missing_ok=True)
+        hub.close()
+        blobs.destroy()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The command `nbqueue`: look at the embedded broker of this user, and stop it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from nbqueue._version import __version__
+from nbqueue.errors import NBQueueError
+from nbqueue.settings import Settings
+
+if TYPE_CHECKING:
+    from nbqueue.brokers.zmq.broker import ZmqClientPort
+    from nbqueue.brokers.zmq.connection import HubFiles
+    from nbqueue.wire.messages import Inspected
+
+#: The hub needs up to 5 s to end its workers in good order.
+STOP_TIMEOUT_S = 8.0
+ANSWER_TIMEOUT_S = 5.0
+
+Message = TypeVar("Message")
+
+
+@click.group()
+@click.version_option(__version__)
+@click.option("--hub-name", default=None, help="Which hub of this user; default: that of this environment.")
+@click.option("--runtime-dir", type=click.Path(path_type=Path), default=None, help="Folder of the hub's files.")
+@click.pass_context
+def main(context: click.Context, hub_name: str | None, runtime_dir: Path | None) -> None:
+    """Look at the embedded broker of this user, and stop it."""
+    context.obj = Settings.load(hub_name=hub_name, runtime_dir=runtime_dir)
+
+
+@main.command()
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show the hub, its workers, and what runs."""
+    try:
+        inspected = _inspect(settings)
+    except NBQueueError as error:
+        raise click.ClickException(str(error)) from error
+    if inspected is None:
+        click.echo("No hub runs. A notebook that uses nbqueue starts one.")
+        return
+    from nbqueue.cli.tables import show_status
+
+    show_status(inspected, settings.hub_name)
+
+
+@main.command()
+@click.pass_obj
+def stop(settings: Settings) -> None:
+    """Stop the hub and its local workers; runs that are not finished are lost."""
+    from nbqueue.brokers.zmq.connection import HubFiles
+
+    files = HubFiles(settings.runtime_dir, settings.hub_name)
+    if not files.is_hub_alive():
+        click.echo("No hub runs.")
+        return
+    _ask_to_stop(settings, files)
+    if not _wait_for_end(files):
+        raise click.ClickException(f"the hub did not stop in {STOP_TIMEOUT_S:.0f} s; its log is {files.log}")
+    click.echo("Stopped the hub and its workers.")
+
+
+def _inspect(settings: Settings) -> Inspected | None:
+    from nbqueue.wire.messages import Inspected
+
+    port = _open_port(settings)
+    if port is None:
+        return None
+    try:
+        port.inspect()
+        return _await_answer(port, Inspected)
+    finally:
+        port.close()
+
+
+def _open_port(settings: Settings) -> ZmqClientPort | None:
+    from nbqueue.brokers.zmq.embedded import find_hub
+
+    broker = find_hub(settings.runtime_dir, settings.hub_name)
+    return None if broker is None else broker.open_client(secrets.token_bytes(16))
+
+
+def _await_answer(port: ZmqClientPort, kind: type[Message]) -> Message:
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for message in port.receive():
+            if isinstance(message, kind):
+                return message
+        time.sleep(0.01)
+    raise click.ClickException("the hub does not answer: `nbqueue stop` ends it")
+
+
+def _ask_to_stop(settings: Settings, files: HubFiles) -> None:
+    """Ask in its own protocol; a hub that cannot be asked (another version, or hung) is terminated."""
+    try:
+        port = _open_port(settings)
+        if port is not None:
+            port.shut_down()
+            port.close()
+    except NBQueueError:
+        pid = files.pid_in_any_version()
+        if pid is None:
+            raise click.ClickException(f"{files.connection} does not say which process to stop") from None
+        os.kill(pid, signal.SIGTERM)
+        if not _wait_for_end(files):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait_for_end(files: HubFiles) -> bool:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while files.is_hub_alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What runs in the user's process: the app, its I/O thread, and the handles."""

@@ -1,0 +1,188 @@
+"""The app: one connection to a broker, and the calls that put work on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from nbqueue.brokers.base import Broker
+from nbqueue.brokers.registry import open_broker
+from nbqueue.client.link import Link
+from nbqueue.client.result import AsyncResult, MapResult
+from nbqueue.client.submitter import Display, Submitter, no_display
+from nbqueue.errors import BrokerUnavailable, NoWorkers
+from nbqueue.settings import Settings
+from nbqueue.wire.messages import Inspected
+
+#: A broker answers a question within this time.
+ANSWER_TIMEOUT_S = 10.0
+
+class WorkerGroup:
+    """Local workers that `start_workers` added."""
+
+    def __init__(self, link: Link, request: int, slots: int, connected: int) -> None:
+        self._link = link
+        self._request = request
+        self.slots = slots  #: of this group
+        self._connected = connected
+
+    def stop(self) -> None:
+        """Stop these workers; what they run goes back to the queue."""
+        self._link.stop_workers(self._request)
+
+    def __repr__(self) -> str:
+        return f"<WorkerGroup of {self.slots} slots; {self._connected} slots in all>"
+
+
+class App:
+    """A connection to a broker, made on first use.
+
+    Usable from any thread, and as a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str | None = None,
+        workers: int | None = None,
+        runtime_dir: Path | None = None,
+        display: Display = no_display,
+    ) -> None:
+        """Use the broker at *url*.
+
+        Args:
+            url: None: `NBQUEUE_URL`, else the embedded broker of this user.
+            name: Which embedded broker; None: that of this Python environment.
+            workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0: none.
+            runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
+            display: How runs are shown.
+        """
+        self.settings = Settings.load(url=url, hub_name=name, workers=workers, runtime_dir=runtime_dir)
+        self.display = display
+        self._lock = threading.Lock()
+        self._broker: Broker | None = None
+        self._link: Link | None = None
+        self._is_closed = False
+
+    # -- connection ----------------------------------------------------------------------------------------------------
+
+    def connect(self) -> App:
+        """Connect now instead of on first use; starts the embedded broker and its workers if they do not run.
+
+        Raises:
+            BrokerUnavailable: It cannot be reached or started.
+            EnvironmentMismatch: It runs versions that do not fit.
+        """
+        self.connection()
+        return self
+
+    def close(self) -> None:
+        """Send what is queued and disconnect; work goes on. May be called twice."""
+        with self._lock:
+            self._is_closed = True
+            link, self._link = self._link, None
+        if link is not None and link.pid == os.getpid():
+            link.close()
+
+    def __enter__(self) -> App:
+        return self.connect()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<App {self.settings.url} {self.settings.hub_name!r}>"
+
+    def connection(self) -> tuple[Link, Broker]:
+        """The live connection; a new one when there is none, or when the last one died."""
+        with self._lock:
+            if self._is_closed:
+                raise BrokerUnavailable("this app is closed")
+            if self._link is None or self._link.error is not None or self._link.pid != os.getpid():
+                self._open()
+            assert self._link is not None and self._broker is not None
+            return self._link, self._broker
+
+    def _open(self) -> None:
+        self._broker = open_broker(self.settings.url, self.settings)
+        assert self._broker is not None, "a broker was found or started"
+        port = self._broker.open_client(secrets.token_bytes(16))
+        self._link = link = Link(port, submit_timeout_s=self.settings.submit_timeout_s)
+        if self.settings.workers:
+            _, started = link.start_workers(self.settings.workers)
+            started.add_done_callback(functools.partial(_give_up_without_workers, link))
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def options(self, **task_options: Any) -> Submitter:
+        """The calls of this app with options: ``app.options(max_retries=3).submit(fetch, url)``.
+
+        Args:
+            **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
+                retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence, label.
+
+        Raises:
+            TypeError: There is no such option.
+        """
+        return Submitter(self, task_options)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Run ``fn(*args, **kwargs)`` on a worker; see `Submitter.submit`."""
+        return Submitter(self, {}).submit(fn, *args, **kwargs)
+
+    def map(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> MapResult:
+        """Run *fn* over items; see `Submitter.map`."""
+        return Submitter(self, {}).map(fn, *iterables, **options)
+
+    def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
+        """`map` for items that are tuples of arguments."""
+        return Submitter(self, {}).starmap(fn, iterable, **options)
+
+    def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Results in input order, reading the input as they are consumed; see `Submitter.imap`."""
+        return Submitter(self, {}).imap(fn, *iterables, **options)
+
+    def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """`imap` in the order in which items end."""
+        return Submitter(self, {}).imap_unordered(fn, *iterables, **options)
+
+    def start_workers(self, n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
+        """Add *n* local slots (default: usable cores) and wait until they are connected.
+
+        Args:
+            n: 1 or more.
+            python: Their interpreter; None: this one.
+            timeout: Seconds to wait.
+
+        Raises:
+            NoWorkers: They cannot be started; says why.
+        """
+        slots = self.settings.workers if n is None else n
+        if slots < 1:
+            raise ValueError(f"n must be 1 or more, not {slots}")
+        link, _ = self.connection()
+        request, answer = link.start_workers(slots, python=python, in_addition=True)
+        try:
+            connected = answer.result(timeout)
+        except TimeoutError:
+            raise NoWorkers(f"{slots} workers were not connected after {timeout:g} s") from None
+        return WorkerGroup(link, request, slots, connected)
+
+    def inspect(self) -> Inspected:
+        """What the broker has: workers, runs, clients."""
+        link, _ = self.connection()
+        return link.inspect().result(ANSWER_TIMEOUT_S)
+
+
+def _give_up_without_workers(link: Link, started: Future[int]) -> None:
+    """No worker can be started and none is connected: say so to everybody who waits, instead of waiting for ever."""
+    error = started.exception()
+    if isinstance(error, NoWorkers) and link.error is None:
+        link.fail_all(error)

@@ -1,0 +1,62 @@
+"""Gives the items of a map to the broker: all at once, or as the results are consumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from nbqueue.client.link import Link
+from nbqueue.client.run import ClientRun
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.payload import pack_blocks
+
+
+class Feeder:
+    """Reads an input in the caller's thread, never in a hidden one, so that a generator sees the thread it expects."""
+
+    def __init__(
+        self, items: Iterable[Any], run: ClientRun, link: Link, blobs: BlobStore | None, *, buffersize: int | None
+    ) -> None:
+        """Feed *run* from *items*; *buffersize* bounds the items ahead of what was consumed, None: no bound."""
+        self._items: Iterator[Any] = iter(items)
+        self._run = run
+        self._link = link
+        self._blobs = blobs
+        self._buffersize = buffersize
+        self._fed = 0
+        self._is_used_up = False
+
+    def feed_all(self) -> None:
+        """Read the input to its end. Raises what it raises, and what packing and `Link.feed` do."""
+        self._feed(self._items)
+        self._close()
+
+    def top_up(self, consumed: int) -> None:
+        """Read on until `buffersize` items are ahead of the first *consumed* ones."""
+        assert self._buffersize is not None
+        room = consumed + self._buffersize - self._fed
+        if self._is_used_up or room * 2 < self._buffersize:
+            return  # worth a message only when half of the buffer is free
+        before = self._fed
+        self._feed(islice(self._items, room))
+        if self._fed - before < room:
+            self._close()
+
+    def _feed(self, items: Iterable[Any]) -> None:
+        folder = self._run.run_id.hex()
+        try:
+            for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
+                self._link.feed(self._run.run_id, [block], closed=False)
+                self._fed = block.stop
+                self._run.expect(block.stop, closed=False)
+        except BaseException:
+            self._is_used_up = True
+            self._link.revoke(self._run.run_id, 0, self._fed + 1)
+            self._link.feed(self._run.run_id, [], closed=True)
+            raise
+
+    def _close(self) -> None:
+        self._is_used_up = True
+        self._link.feed(self._run.run_id, [], closed=True)
+        self._run.expect(self._fed, closed=True)

@@ -1,0 +1,445 @@
+"""The I/O thread of an app: owns the port to the broker, sends what others hand it, folds what comes back.
+
+Public calls and widget callbacks only enqueue commands here; no user code runs in this thread except done-callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import msgspec
+
+from nbqueue.brokers.base import ClientPort
+from nbqueue.client.run import ClientRun
+from nbqueue.core.dispatcher import Note, Receipt
+from nbqueue.core.task import Block, RunSpec
+from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
+from nbqueue.wire.messages import (
+    Inspected,
+    NoteMessage,
+    Pong,
+    ReceiptMessage,
+    Refused,
+    ToClientPeer,
+    Welcome,
+    WorkersStarted,
+)
+
+logger = logging.getLogger(__name__)
+
+PING_S = 2.0
+#: A run that was not heard of for so long is asked for again: a missed message can delay, never hang.
+REREAD_S = 5.0
+#: At most so many runs are asked for in one go.
+REREAD_RUNS = 200
+#: Acknowledge after this many entries or bytes, well before the broker's window is used up.
+ACK_ENTRIES = 512
+ACK_BYTES = 4 * 2**20
+#: Items and bytes on their way to the broker that it has not confirmed; whoever sends more waits.
+CREDIT_ITEMS = 100_000
+CREDIT_BYTES = 64 * 2**20
+#: Pause before items are offered again to a full broker.
+FULL_RETRY_S = 0.1
+
+Command = Callable[[ClientPort], None]
+
+
+class Follower(Protocol):
+    """A handle, as the I/O thread sees it."""
+
+    run: ClientRun
+
+    def on_over(self) -> None:
+        """The run is over, one way or the other."""
+
+
+class _Submission(msgspec.Struct, kw_only=True):
+    """Items that the broker has not confirmed yet."""
+
+    spec: RunSpec
+    function: bytes
+    blocks: deque[Block]
+    closed: bool
+    is_known: bool = False  #: the broker has the run
+    full_since: float | None = None
+
+
+class Credit:
+    """Bounds what is on its way to the broker."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._items = 0
+        self._bytes = 0
+        self._error: BaseException | None = None
+
+    def take(self, items: int, size: int) -> None:
+        """Wait until there is room; one hand-over is always allowed.
+
+        Raises:
+            BrokerUnavailable: The broker is gone.
+        """
+        with self._changed:
+            while self._error is None and self._items and self._is_used_up(items, size):
+                self._changed.wait(0.1)
+            if self._error is not None:
+                raise self._error
+            self._items += items
+            self._bytes += size
+
+    def give_back(self, items: int, size: int) -> None:
+        """The broker has confirmed, or the hand-over was given up."""
+        with self._changed:
+            self._items -= items
+            self._bytes -= size
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing will be confirmed any more."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def _is_used_up(self, items: int, size: int) -> bool:
+        return self._items + items > CREDIT_ITEMS or self._bytes + size > CREDIT_BYTES
+
+
+class Link:
+    """One connection to a broker and the thread that serves it."""
+
+    def __init__(self, port: ClientPort, *, submit_timeout_s: float) -> None:
+        """Serve *port*; a full broker is offered items for *submit_timeout_s* before `QueueFull`."""
+        self._port = port
+        self._submit_timeout_s = submit_timeout_s
+        self._credit = Credit()
+        self._commands: deque[Command] = deque()
+        self._forgotten: deque[bytes] = deque()
+        self._followers: dict[bytes, Follower] = {}
+        self._submissions: dict[bytes, _Submission] = {}
+        self._inspections: deque[Future[Inspected]] = deque()
+        self._starts: dict[int, Future[int]] = {}
+        self._next_request = 1
+        self._received_entries = self._received_bytes = 0
+        self._acked_entries = self._acked_bytes = 0
+        self._pinged_at = self._reread_at = time.monotonic()
+        self._is_closing = False
+        self._is_awake = threading.Event()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self.error: BaseException | None = None  #: why the link is dead, if it is
+        self.pid = os.getpid()
+        self._thread = threading.Thread(target=self._serve, name="nbqueue-io", daemon=True)
+        self._thread.start()
+
+    # -- called by any thread ------------------------------------------------------------------------------------------
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller is the I/O thread, which must never wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def submit(self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool, follower: Follower) -> None:
+        """Hand over a run; waits while too much is on its way.
+
+        Raises:
+            BrokerUnavailable: The broker is gone.
+        """
+        self._take_credit(blocks)
+        submission = _Submission(spec=spec, function=function, blocks=deque(blocks), closed=closed)
+
+        def command(port: ClientPort) -> None:
+            self._followers[spec.run_id] = follower
+            self._submissions[spec.run_id] = submission
+            port.submit(spec, function=function, blocks=blocks, closed=closed)
+
+        self._enqueue(command)
+
+    def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
+        """Hand over more items; waits while too much is on its way. Raises as `submit` does."""
+        self._take_credit(blocks)
+
+        def command(port: ClientPort) -> None:
+            submission = self._submissions[run_id]
+            submission.blocks.extend(blocks)
+            submission.closed = submission.closed or closed
+            if submission.full_since is None:
+                port.feed(run_id, blocks=blocks, closed=closed)
+
+        self._enqueue(command)
+
+    def revoke(self, run_id: bytes, start: int, stop: int) -> None:
+        """Stop items of a run."""
+        self._enqueue(lambda port: port.revoke(run_id, start=start, stop=stop))
+
+    def forget(self, run_id: bytes) -> None:
+        """The run's results are not wanted any more. Called by finalizers: it only takes note, the next turn tells."""
+        self._forgotten.append(run_id)
+
+    def inspect(self) -> Future[Inspected]:
+        """Ask the broker about itself."""
+        answer: Future[Inspected] = Future()
+
+        def command(port: ClientPort) -> None:
+            self._inspections.append(answer)
+            port.inspect()
+
+        self._enqueue(command)
+        return answer
+
+    def start_workers(self, slots: int, *, python: str | None = None, in_addition: bool = False) -> tuple[int, Future[int]]:
+        """Ask for local slots; the future tells how many are connected then, or raises `NoWorkers`."""
+        answer: Future[int] = Future()
+        request = self._next_request
+        self._next_request += 1
+
+        def command(port: ClientPort) -> None:
+            self._starts[request] = answer
+            port.start_workers(request, slots, python=python, in_addition=in_addition)
+
+        self._enqueue(command)
+        return request, answer
+
+    def stop_workers(self, request: int) -> None:
+        """Stop the workers that this request started."""
+        self._enqueue(lambda port: port.stop_workers(request))
+
+    def wait_until_accepted(self, run: ClientRun) -> None:
+        """Wait until the broker has confirmed everything that was handed over for the run.
+
+        Raises:
+            QueueFull: It had no room for it.
+            BrokerUnavailable: It is gone.
+        """
+        if self.is_own_thread:
+            return
+        with run.changed:
+            while self._commands or run.run_id in self._submissions:
+                if run.error is not None:
+                    raise run.error
+                run.changed.wait(0.1)
+        if run.error is not None:
+            raise run.error
+
+    def close(self) -> None:
+        """Send what is queued, say goodbye, end the thread; may be called twice."""
+        self._is_closing = True
+        self._wake()
+        if not self.is_own_thread:
+            self._thread.join(5.0)
+
+    def _take_credit(self, blocks: Sequence[Block]) -> None:
+        if not self.is_own_thread:  # a done-callback that submits must not wait for its own thread
+            self._credit.take(*_weight(blocks))
+
+    def _enqueue(self, command: Command) -> None:
+        if self.error is not None:
+            raise self.error
+        if self._is_closing:
+            raise BrokerUnavailable("this app is closed")
+        self._commands.append(command)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._is_awake.is_set():
+            self._is_awake.set()
+            with contextlib.suppress(BlockingIOError, OSError):  # full of wake-ups, or just closed
+                os.write(self._wake_writer, b"!")
+
+    # -- the I/O thread ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            selector.register(self._port.fileno(), selectors.EVENT_READ)
+            try:
+                while not (self._is_closing and not self._commands):
+                    self._run_commands()
+                    self._look_at_the_clock()
+                    if not self._receive():  # nothing is left to read, so the selector will tell of what comes
+                        selector.select(self._patience_s())
+            except BaseException as error:
+                self._die(error)
+            else:
+                self._die(BrokerUnavailable("this app was closed"))
+            finally:
+                self._port.close()
+
+    def _patience_s(self) -> float:
+        if self._commands:
+            return 0.0
+        return FULL_RETRY_S if any(submission.full_since for submission in self._submissions.values()) else PING_S / 2
+
+    def _run_commands(self) -> None:
+        self._is_awake.clear()
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 4096)
+        while self._commands:
+            self._commands.popleft()(self._port)
+        if self._forgotten:
+            self._port.forget([self._forgotten.popleft() for _ in range(len(self._forgotten))])
+
+    def _receive(self) -> bool:
+        messages = self._port.receive()
+        for message in messages:
+            self._take(message)
+        if (
+            self._received_entries - self._acked_entries >= ACK_ENTRIES
+            or self._received_bytes - self._acked_bytes >= ACK_BYTES
+        ):
+            self._ack()
+        return bool(messages)
+
+    def _take(self, message: ToClientPeer) -> None:
+        match message:
+            case NoteMessage(note):
+                self._take_note(note)
+            case ReceiptMessage(receipt):
+                self._take_receipt(receipt)
+            case Inspected():
+                self._inspections.popleft().set_result(message)
+            case WorkersStarted(request, slots, error):
+                self._take_workers(request, slots, error)
+            case Pong(known=False):
+                self._reread(time.monotonic())
+            case Pong() | Welcome() | Refused():
+                pass
+
+    def _take_note(self, note: Note) -> None:
+        self._received_entries += len(note.entries)
+        self._received_bytes += sum(len(entry.payload) for entry in note.entries)
+        follower = self._followers.get(note.run_id)
+        if follower is None:
+            return
+        if not note.known:
+            self._give_up(follower, UnknownTask(f"the broker no longer knows the run {note.run_id.hex()[:8]}"))
+            return
+        follower.run.fold(note)
+        if follower.run.is_finished:
+            del self._followers[note.run_id]
+            follower.on_over()
+
+    def _give_up(self, follower: Follower, error: BaseException) -> None:
+        run_id = follower.run.run_id
+        self._followers.pop(run_id, None)
+        self._drop_submission(run_id)
+        follower.run.fail(error)
+        follower.on_over()
+
+    def _take_receipt(self, receipt: Receipt) -> None:
+        submission = self._submissions.get(receipt.run_id)
+        if submission is None:
+            return
+        now = time.monotonic()
+        submission.is_known = submission.is_known or (receipt.known and not receipt.is_full) or receipt.total > 0
+        while submission.blocks and submission.blocks[0].stop <= receipt.total:
+            self._credit.give_back(*_weight([submission.blocks.popleft()]))
+        if receipt.is_full:
+            self._take_full(submission, now)
+        elif not submission.blocks:
+            submission.full_since = None
+            if submission.closed:
+                del self._submissions[receipt.run_id]
+            follower = self._followers.get(receipt.run_id)
+            if follower is not None:
+                with follower.run.changed:
+                    follower.run.changed.notify_all()
+
+    def _take_full(self, submission: _Submission, now: float) -> None:
+        """The broker has no room: offer the items again later, give up after the submit timeout."""
+        if submission.full_since is None:
+            submission.full_since = now
+        elif now - submission.full_since > self._submit_timeout_s:
+            follower = self._followers.get(submission.spec.run_id)
+            if follower is not None:
+                error = QueueFull(
+                    f"the broker had no room for {submission.spec.label!r} during {self._submit_timeout_s:g} s: "
+                    "wait for other work to finish, or use buffersize="
+                )
+                self._port.revoke(submission.spec.run_id, start=0, stop=2**62)
+                self._give_up(follower, error)
+
+    def _offer_again(self) -> None:
+        for submission in self._submissions.values():
+            if submission.full_since is None:
+                continue
+            blocks = list(submission.blocks)
+            if submission.is_known:
+                self._port.feed(submission.spec.run_id, blocks=blocks, closed=submission.closed)
+            else:
+                self._port.submit(submission.spec, function=submission.function, blocks=blocks, closed=submission.closed)
+
+    def _drop_submission(self, run_id: bytes) -> None:
+        submission = self._submissions.pop(run_id, None)
+        if submission is not None:
+            self._credit.give_back(*_weight(submission.blocks))
+
+    def _take_workers(self, request: int, slots: int, error: str) -> None:
+        answer = self._starts.pop(request, None)
+        if answer is None:
+            return
+        if error:
+            answer.set_exception(NoWorkers(error))
+        else:
+            answer.set_result(slots)
+
+    def _look_at_the_clock(self) -> None:
+        now = time.monotonic()
+        if now - self._pinged_at >= PING_S:
+            self._pinged_at = now
+            self._port.ping()
+            self._ack()
+        if now - self._reread_at >= REREAD_S:
+            self._reread_at = now
+            self._reread(now)
+        if self._submissions:
+            self._offer_again()
+
+    def _reread(self, now: float) -> None:
+        silent = [follower.run for follower in self._followers.values() if now - follower.run.heard_at > REREAD_S]
+        for run in silent[:REREAD_RUNS]:
+            run.heard_at = now
+            if run.run_id not in self._submissions:
+                self._port.attach(run.run_id, cursor=run.cursor)
+
+    def _ack(self) -> None:
+        self._acked_entries, self._acked_bytes = self._received_entries, self._received_bytes
+        self._port.ack(entries=self._acked_entries, size_bytes=self._acked_bytes)
+
+    def fail_all(self, error: BaseException) -> None:
+        """Give up all runs that are not over, because of *error*."""
+
+        def command(port: ClientPort) -> None:
+            for follower in list(self._followers.values()):
+                port.revoke(follower.run.run_id, start=0, stop=2**62)
+                self._give_up(follower, error)
+
+        self._enqueue(command)
+
+    def _die(self, error: BaseException) -> None:
+        """The link is dead: whoever waits is told so."""
+        if not isinstance(error, NBQueueError):
+            logger.exception("the I/O thread failed")
+            error = BrokerUnavailable(f"the I/O thread failed: {error!r}")
+        self.error = error
+        self._credit.fail(error)
+        for follower in list(self._followers.values()):
+            follower.run.fail(error)
+            follower.on_over()
+        self._followers.clear()
+        for answer in (*self._inspections, *self._starts.values()):
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _weight(blocks: Sequence[Block] | deque[Block]) -> tuple[int, int]:
+    return sum(block.stop - block.start for block in blocks), sum(len(block.payload) for block in blocks)

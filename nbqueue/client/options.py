@@ -1,0 +1,77 @@
+"""The options of a task as the user writes them, checked before anything is sent."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.task import TaskOptions
+
+#: Celery's spelling where Celery has one.
+DEFAULTS: dict[str, Any] = {
+    "max_retries": 0,
+    "autoretry_for": (),
+    "retry_backoff": False,
+    "retry_backoff_max": 600,
+    "retry_jitter": True,
+    "max_lost": 2,
+    "priority": 0,
+    "countdown": 0,
+    "expires": None,
+    "strict_fence": False,
+    "label": None,
+}
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options with defaults filled in.
+
+    Raises:
+        TypeError: There is no such option; names the nearest.
+        ValueError: A value is out of its range.
+    """
+    for name in options:
+        if name not in DEFAULTS:
+            near = difflib.get_close_matches(name, DEFAULTS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
+            raise TypeError(f"there is no task option {name!r}{hint}")
+    values = {**DEFAULTS, **options}
+    for name in ("max_retries", "retry_backoff_max", "max_lost", "countdown"):
+        if not isinstance(values[name], int | float) or values[name] < 0:
+            raise ValueError(f"{name} must be 0 or more, not {values[name]!r}")
+    if values["expires"] is not None and values["expires"] <= 0:
+        raise ValueError(f"expires must be a number of seconds above 0, not {values['expires']!r}")
+    return values
+
+
+def retry_on(values: Mapping[str, Any]) -> tuple[type[BaseException], ...]:
+    """Which exceptions are retried: those named, or every `Exception` when only ``max_retries`` is given."""
+    named = values["autoretry_for"]
+    named = (named,) if isinstance(named, type) else tuple(named)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in named):
+        raise TypeError(f"autoretry_for must hold exception types, not {values['autoretry_for']!r}")
+    if not named and values["max_retries"]:
+        return (Exception,)
+    return named
+
+
+def task_options(values: Mapping[str, Any], *, chunksize: int | None = None) -> TaskOptions:
+    """The options as the broker takes them."""
+    backoff = values["retry_backoff"]
+    retry = RetryPolicy(
+        max_retries=values["max_retries"],
+        backoff_s=float(backoff),  # True: 1 s, as in Celery
+        backoff_max_s=float(values["retry_backoff_max"]),
+        jitter=bool(values["retry_jitter"]),
+    )
+    return TaskOptions(
+        retry=retry,
+        max_lost=values["max_lost"],
+        strict_fence=values["strict_fence"],
+        priority=values["priority"],
+        countdown_s=float(values["countdown"]),
+        expires_s=None if values["expires"] is None else float(values["expires"]),
+        chunksize=chunksize,
+    )

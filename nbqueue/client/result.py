@@ -1,0 +1,524 @@
+"""Handles: what a call returns, while it runs and when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol, overload
+
+import msgspec
+
+from nbqueue.client.feeder import Feeder
+from nbqueue.client.link import Link
+from nbqueue.client.run import ClientRun
+from nbqueue.core.progress import Counts, RunSnapshot
+from nbqueue.core.states import State
+from nbqueue.core.task import Entry
+from nbqueue.errors import TaskExpired, TaskRevoked, WorkerLost
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.failure import first_line, rebuild, unpack_failure
+from nbqueue.wire.payload import PackedValues
+
+#: Items that a revoke of a whole run covers: all there are, and all that are still to come.
+ALL_ITEMS = 2**62
+#: `Future.cancel` waits this long for the broker's word.
+CANCEL_S = 1.0
+
+
+class View(Protocol):
+    """A card or a bar that shows a run."""
+
+    def finish(self) -> None:
+        """Show the final state now; may be called twice."""
+
+
+class ItemError(NamedTuple):
+    """One item that did not succeed."""
+
+    index: int
+    item_repr: str
+    exception: BaseException
+
+
+class AsyncResult(Future[Any]):
+    """The handle of one task: a `concurrent.futures.Future` that can also be awaited and revoked.
+
+    Attributes:
+        id: The run's id, in hex.
+        label: What cards show.
+    """
+
+    def __init__(self, run: ClientRun, link: Link, blobs: BlobStore | None) -> None:
+        super().__init__()
+        self.run = run
+        self.id = run.run_id.hex()
+        self.label = run.label
+        self._link = link
+        self._blobs = blobs
+        self._view: View | None = None
+        self._is_revoking = False
+
+    # -- the result ----------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """Wait for the result.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as it takes.
+            propagate: False returns the exception instead of raising it.
+
+        Raises:
+            TimeoutError: It is not there yet; it goes on.
+            TaskRevoked: It was revoked.
+            Exception: Whatever the task raised, of its own type where possible, with the worker's traceback as a note.
+        """
+        error = self.exception(timeout)
+        if error is None:
+            return self._value()
+        if not propagate:
+            return error
+        raise error.with_traceback(None)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """`get` in the spelling of `concurrent.futures`."""
+        return self.get(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; what the task raised, or None."""
+        self._wait(timeout)
+        if self.run.error is not None:
+            return self.run.error
+        entry = self.run.entry_of(0)
+        assert entry is not None, "a finished run has told of all its items"
+        return None if entry.state is State.SUCCESS else self._error_of(entry, 0)
+
+    def _value(self) -> Any:
+        entry = self.run.entry_of(0)
+        assert entry is not None, "a finished run has told of all its items"
+        return PackedValues(entry.payload, self._blobs).get(entry.offset)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Wait for the end of the run.
+
+        Raises:
+            TimeoutError: It has not come.
+            RuntimeError: Called from a done-callback, for a handle that is not done.
+        """
+        if not self.done():
+            self._refuse_to_wait_in_the_io_thread()
+            try:
+                super().exception(timeout)
+            except TimeoutError:
+                raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on") from None
+        self._finish_view()
+
+    def _refuse_to_wait_in_the_io_thread(self) -> None:
+        if self._link.is_own_thread:
+            raise RuntimeError("a done-callback cannot wait for another task: it runs in the thread that would tell it")
+
+    def _finish_view(self) -> None:
+        if self._view is not None:
+            self._view.finish()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life, in Celery's words: PENDING, STARTED, SUCCESS, FAILURE, REVOKED, LOST, EXPIRED."""
+        if not self.run.is_over:
+            return "STARTED" if self.run.counts.running or self.run.counts.ended else "PENDING"
+        if self.run.error is not None:
+            return "REVOKED" if isinstance(self.run.error, TaskRevoked) else "FAILURE"
+        states = {entry.state for entry in self.run.failures}
+        for state in (State.FAILURE, State.LOST, State.EXPIRED, State.REVOKED):
+            if state in states:
+                return state.name
+        return "SUCCESS"
+
+    @property
+    def status(self) -> str:
+        """Celery's other word for `state`."""
+        return self.state
+
+    def ready(self) -> bool:
+        """Whether it has ended, well or badly."""
+        return self.done()
+
+    def successful(self) -> bool:
+        """Whether it has ended well."""
+        return self.done() and self.state == "SUCCESS"
+
+    def failed(self) -> bool:
+        """Whether it has ended badly, other than by being revoked."""
+        return self.done() and self.state not in ("SUCCESS", "REVOKED")
+
+    def cancelled(self) -> bool:
+        """Whether it was revoked."""
+        return self.done() and self.state == "REVOKED"
+
+    def running(self) -> bool:
+        """Whether it is being run now."""
+        return self.state == "STARTED"
+
+    @property
+    def traceback(self) -> str | None:
+        """The worker's traceback of the first failure, as text; None when there is none."""
+        failed = [entry for entry in self.run.failures if entry.state is State.FAILURE]
+        if not failed:
+            return None
+        return unpack_failure(min(failed, key=lambda entry: entry.start).payload).traceback
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What it took: workers, attempts (most of any item), wall and CPU seconds of its items, in all."""
+        entries = self.run.entries()
+        workers = sorted({entry.worker for entry in entries if entry.worker})
+        return {
+            "id": self.id,
+            "label": self.label,
+            "state": self.state,
+            "worker": ", ".join(workers),
+            "attempts": max((entry.attempt for entry in entries), default=0),
+            "wall_s": sum(entry.wall_s for entry in entries),
+            "cpu_s": sum(entry.cpu_s for entry in entries),
+            "elapsed_s": self.run.elapsed_s,
+        }
+
+    def snapshot(self) -> RunSnapshot:
+        """All that a card shows of it now; cheap, from any thread."""
+        run = self.run
+        first = run.failures[0] if run.failures else None
+        return RunSnapshot(
+            label=self.label,
+            counts=self._counts(),
+            elapsed_s=run.elapsed_s,
+            work_s=run.work_s,
+            slots=run.slots,
+            cancelling=self._is_revoking and not run.is_over,
+            first_error=_one_line(first) if first is not None else None,
+            first_error_item=first.start if first is not None else None,
+            hint=self._hint(),
+        )
+
+    def _counts(self) -> Counts:
+        return self.run.counts
+
+    def _hint(self) -> str | None:
+        run = self.run
+        if run.error is not None:
+            return str(run.error)
+        if not run.slots and not run.is_over and run.elapsed_s > 1.0:
+            return "No worker is connected yet. `nbqueue status` shows what there is; start one with nbqueue-worker."
+        return None
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def revoke(self) -> None:
+        """Stop it: what waits never starts, what runs is interrupted, and killed if it does not obey. Does not wait."""
+        if not self.run.is_over:
+            self._is_revoking = True
+            self._link.revoke(self.run.run_id, 0, ALL_ITEMS)
+
+    def cancel(self) -> bool:
+        """Revoke it unless it has begun; whether it will now never run. To stop running work use `revoke`."""
+        if self.done() or self.running():
+            return self.cancelled()
+        self.revoke()
+        try:
+            self._wait(CANCEL_S)
+        except TimeoutError:
+            return False
+        return self.cancelled()
+
+    # -- await ---------------------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait without blocking the event loop; cancelling the wait leaves the task alone."""
+        import asyncio
+
+        return asyncio.shield(asyncio.wrap_future(self)).__await__()
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call ``fn(self)`` at the end: in the running event loop if there is one, else in the I/O thread."""
+        loop = _running_loop()
+        if loop is None:
+            super().add_done_callback(fn)
+            return
+
+        def in_loop(future: Future[Any]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(fn, future)
+
+        super().add_done_callback(in_loop)
+
+    def remove_done_callback(self, fn: Callable[[Any], object]) -> int:
+        """Part of the protocol of `asyncio.wait`; callbacks stay, and are harmless."""
+        return 0
+
+    # -- internals -----------------------------------------------------------------------------------------------------
+
+    def on_over(self) -> None:
+        """Called once by the I/O thread."""
+        self.set_result(None)
+
+    def show_in(self, view: View | None) -> None:
+        """The view to be finished when somebody has waited for the end."""
+        self._view = view
+
+    def _error_of(self, entry: Entry, item: int) -> BaseException:
+        """The exception for an item that did not succeed."""
+        name = self._name_of(item)
+        match entry.state:
+            case State.FAILURE:
+                record = unpack_failure(entry.payload)
+                return rebuild(record, note=f"{name} failed on {record.where}{self._others()}")
+            case State.LOST:
+                return WorkerLost(f"{name} was given up: {entry.reason}")
+            case State.EXPIRED:
+                return TaskExpired(f"{name} was not started in time")
+            case _:
+                return TaskRevoked(f"{name} was revoked")
+
+    def _name_of(self, item: int) -> str:
+        return f"task {self.label!r}"
+
+    def _others(self) -> str:
+        return ""
+
+    def __del__(self) -> None:
+        self._link.forget(self.run.run_id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id[:8]} {self.label!r} {self.state}>"
+
+
+class MapResult(AsyncResult):
+    """The handle of a map: iterate it, index it, or `get` the whole list.
+
+    Iterating waits for each item in turn. A map with ``buffersize`` is a stream: its input is read as its results are
+    consumed, and each result can be had once.
+    """
+
+    def __init__(
+        self,
+        run: ClientRun,
+        link: Link,
+        blobs: BlobStore | None,
+        *,
+        on_error: str = "raise",
+        ordered: bool = True,
+        timeout: float | None = None,
+        total_hint: int | None = None,
+        feeder: Feeder | None = None,
+    ) -> None:
+        super().__init__(run, link, blobs)
+        self._on_error = on_error
+        self._ordered = ordered
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._total_hint = total_hint
+        self._feeder = feeder
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
+        """Wait for all results.
+
+        Args:
+            timeout: Seconds to wait at most; None: the map's own timeout, if it has one.
+            propagate: False puts exceptions into the list instead of raising the first one.
+
+        Returns:
+            The results in the order of the input; without those that failed if the map was made with
+            ``on_error="skip"``.
+
+        Raises:
+            TimeoutError: Not all are there yet; the map goes on.
+            Exception: The error of the first item, in input order, that failed (unless ``on_error`` says otherwise); the
+                other items go on, and `errors` lists all.
+        """
+        deadline = self._deadline if timeout is None else time.monotonic() + timeout
+        on_error = self._on_error if propagate else "return"
+        values: list[Any] = []
+        for entry in self._entries_in_order(deadline):
+            values += self._values_of(entry, on_error)
+        self._finish_view()
+        return values
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for all items; the first error in input order, or None."""
+        self._wait(timeout)
+        if self.run.error is not None:
+            return self.run.error
+        if not self.run.failures:
+            return None
+        entry = min(self.run.failures, key=lambda failure: failure.start)
+        return self._error_of(entry, entry.start)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
+        entries = self._entries_in_order(self._deadline) if self._ordered else self._entries_as_done(self._deadline)
+        for entry in entries:
+            yield from self._values_of(entry, self._on_error)
+        self._finish_view()
+
+    def __len__(self) -> int:
+        """Number of items.
+
+        Raises:
+            TypeError: Its input is read lazily and not used up yet.
+        """
+        if not self.run.counts.closed:
+            raise TypeError("the length is not known yet: this map reads its input as its results are consumed")
+        return self.run.counts.total
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """One result, or a list of some; waits for them."""
+        if isinstance(index, slice):
+            return [self._item(item) for item in range(*index.indices(len(self)))]
+        return self._item(range(len(self))[index])
+
+    def _item(self, item: int) -> Any:
+        entry = self._await_item(item, self._deadline)
+        if entry is None:
+            raise IndexError(item)
+        if entry.state is not State.SUCCESS:
+            raise self._error_of(entry, item)
+        return PackedValues(entry.payload, self._blobs).get(entry.offset + item - entry.start)
+
+    @property
+    def counts(self) -> Counts:
+        """How many items are done, failed, running, waiting, revoked."""
+        return self._counts()
+
+    def errors(self) -> list[ItemError]:
+        """The items that have failed so far, by index; revoked ones are not among them."""
+        found = []
+        for entry in sorted(self.run.failures, key=lambda failure: failure.start):
+            if entry.state is State.REVOKED:
+                continue
+            for item in range(entry.start, entry.stop):
+                item_repr = unpack_failure(entry.payload).item_repr if entry.payload else ""
+                found.append(ItemError(item, item_repr, self._error_of(entry, item)))
+        return found
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def _entries_in_order(self, deadline: float | None) -> Iterator[Entry]:
+        item = 0
+        while (entry := self._await_item(item, deadline)) is not None:
+            item = entry.stop
+            if self._feeder is not None:
+                self.run.let_go(entry)
+            yield entry
+
+    def _entries_as_done(self, deadline: float | None) -> Iterator[Entry]:
+        position = ended = 0
+        while True:
+            self._feed(ended)
+            with self.run.changed:
+                while position >= len(self.run.arrived) and not self._has_told_all(position):
+                    self._sleep(deadline)
+                if position >= len(self.run.arrived):
+                    return
+                entry = self.run.arrived[position]
+            position += 1
+            ended += entry.stop - entry.start
+            if self._feeder is not None:
+                self.run.let_go(entry)
+            yield entry
+
+    def _has_told_all(self, position: int) -> bool:
+        """Whether no entry will follow the first *position* ones; raises the reason if that is an error."""
+        if self.run.error is not None:
+            raise self.run.error
+        return self.run.is_finished
+
+    def _await_item(self, item: int, deadline: float | None) -> Entry | None:
+        """How *item* ended, waiting for it; None when there is no such item."""
+        self._feed(item)
+        run = self.run
+        with run.changed:
+            while (entry := run.entry_of(item)) is None:
+                if item >= run.counts.total and (run.counts.closed or run.is_finished):
+                    return None
+                if run.error is not None:
+                    raise run.error
+                if run.is_finished:
+                    raise LookupError(f"item {item} was consumed: a map with buffersize hands out each result once")
+                self._sleep(deadline)
+        return entry
+
+    def _sleep(self, deadline: float | None) -> None:
+        """Wait for news; the caller holds ``run.changed``."""
+        self._refuse_to_wait_in_the_io_thread()
+        if deadline is None:
+            self.run.changed.wait()
+        elif not self.run.changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+            raise TimeoutError(f"{self!r} is not done in time; it goes on")
+
+    def _feed(self, ended: int) -> None:
+        if self._feeder is not None:
+            self._feeder.top_up(ended)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._feeder is not None:
+            for _ in self._entries_in_order(None if timeout is None else time.monotonic() + timeout):
+                pass  # its input is read only as its results are consumed
+        super()._wait(timeout)
+
+    # -- internals -----------------------------------------------------------------------------------------------------
+
+    def _values_of(self, entry: Entry, on_error: str) -> list[Any]:
+        count = entry.stop - entry.start
+        if entry.state is State.SUCCESS:
+            return PackedValues(entry.payload, self._blobs).slice(entry.offset, entry.offset + count)
+        match on_error:
+            case "skip":
+                return []
+            case "return":
+                return [self._error_of(entry, item) for item in range(entry.start, entry.stop)]
+            case _:
+                raise self._error_of(entry, entry.start)
+
+    def _counts(self) -> Counts:
+        counts = self.run.counts
+        if self._total_hint is None or counts.closed or self._total_hint <= counts.total:
+            return counts
+        return msgspec.structs.replace(counts, total=self._total_hint, closed=True)
+
+    def _name_of(self, item: int) -> str:
+        return f"item {item} of {self.label!r}"
+
+    def _others(self) -> str:
+        others = self.run.counts.failed - 1
+        return f"; {others} more of {self.run.counts.total} failed, see .errors()" if others > 0 else ""
+
+    def __repr__(self) -> str:
+        counts = self.run.counts
+        total = f"{counts.total}" if counts.closed else f"{counts.total}+"
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        return f"<MapResult {self.id[:8]} {self.label!r} {self.state} {counts.ended}/{total}{failed}>"
+
+
+def _one_line(entry: Entry) -> str:
+    if entry.payload:
+        return first_line(unpack_failure(entry.payload))
+    return f"{entry.state.name}: {entry.reason}" if entry.reason else entry.state.name
+
+
+def _running_loop() -> Any:
+    """The event loop that runs in this thread, if any; asyncio is not imported to find out."""
+    import sys
+
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

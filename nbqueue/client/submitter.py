@@ -1,0 +1,235 @@
+"""The calls that put work on a broker, with their options."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol
+
+from nbqueue.brokers.base import Broker
+from nbqueue.client.feeder import Feeder
+from nbqueue.client.link import Link
+from nbqueue.client.options import check_options, retry_on, task_options
+from nbqueue.client.result import AsyncResult, MapResult, View
+from nbqueue.client.run import ClientRun
+from nbqueue.core.task import RunSpec
+from nbqueue.wire.function import Call, pack_function
+from nbqueue.wire.payload import pack_blocks
+
+#: Items that `imap` keeps ahead of the consumer.
+IMAP_BUFFERSIZE = 10_000
+
+Progress = bool | str | dict[str, Any]
+OnError = Literal["raise", "return", "skip"]
+
+
+class Display(Protocol):
+    """Shows a run while it goes on."""
+
+    def __call__(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+        """Begin to show *handle*; never raises."""
+
+
+def no_display(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+    """Show nothing."""
+    return None
+
+
+class Connected(Protocol):
+    """What a submitter needs of an app."""
+
+    display: Display
+
+    def connection(self) -> tuple[Link, Broker]:
+        """The live connection."""
+
+
+class Submitter:
+    """The calls of an app, with task options."""
+
+    def __init__(self, app: Connected, options: dict[str, Any]) -> None:
+        """Submit through *app*; *options* are checked here, see `App.options`."""
+        self._app = app
+        self._options = check_options(options)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Run ``fn(*args, **kwargs)`` on a worker.
+
+        Returns:
+            Its handle, at once. The task is the broker's as soon as the I/O thread has sent it, normally within a
+            millisecond.
+
+        Raises:
+            NotSerializable: The function or an argument cannot be pickled.
+            BrokerUnavailable: The broker cannot be reached or started.
+        """
+        link, broker = self._app.connection()
+        call, argument = _as_item(args, kwargs)
+        spec, body = self._pack(fn, call, broker)
+        blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
+        run = ClientRun(spec.run_id, spec.label)
+        run.expect(1, closed=True)
+        handle = AsyncResult(run, link, broker.blobs)
+        link.submit(spec, body, blocks, closed=True, follower=handle)
+        return handle
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        chunksize: int | Literal["auto"] = "auto",
+        buffersize: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        on_error: OnError = "raise",
+        progress: Progress = True,
+        desc: str | None = None,
+        total: int | None = None,
+        label: str | None = None,
+        **task_options: Any,
+    ) -> MapResult:
+        """Run *fn* over items: ``fn(x)`` for one iterable, ``fn(x, y)`` for two, up to the shortest.
+
+        Args:
+            fn: The function.
+            *iterables: Read in the caller's thread.
+            chunksize: Items that a worker takes at once; "auto": learnt from how long they run.
+            buffersize: Read the input lazily, at most so many items ahead of the results consumed. Without it the input
+                is read to its end, and when the call returns the broker has all of it.
+            ordered: Iterate in input order, or in the order in which items end.
+            timeout: Seconds after which `get` and iteration raise `TimeoutError`.
+            on_error: What `get` and iteration do with an item that failed: raise its error, return it in its place, or
+                skip it. The other items go on in any case.
+            progress: Show a card or a bar: True, False, "text", or ``dict(desc=…, unit=…, leave=…)``.
+            desc: Title of the card; default: the label.
+            total: Number of items, for the card, when the input is lazy.
+            label: Name of the run; default: that of the function.
+            **task_options: As for `App.options`.
+
+        Returns:
+            The handle, at once: iterate, index or `get` it.
+
+        Raises:
+            NotSerializable: The function or an item cannot be pickled.
+            QueueFull: The broker had no room for so long as `NBQUEUE_SUBMIT_TIMEOUT`.
+            BrokerUnavailable: The broker cannot be reached or started.
+        """
+        if not iterables:
+            raise TypeError("map needs at least one iterable")
+        return self._map(
+            fn,
+            iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False),
+            "one" if len(iterables) == 1 else "star",
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
+            timeout=timeout,
+            on_error=on_error,
+            progress=progress,
+            desc=desc,
+            total=total,
+            label=label,
+            **task_options,
+        )
+
+    def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
+        """`map` for items that are tuples of arguments: ``fn(*item)``. Takes the keywords of `map`."""
+        return self._map(fn, iterable, "star", **options)
+
+    def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Results in input order; the input may be endless, and is read as results are consumed.
+
+        Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
+        """
+        return iter(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
+
+    def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """`imap` in the order in which items end."""
+        return self.imap(fn, *iterables, ordered=False, **options)
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _map(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        call: Call,
+        *,
+        chunksize: int | Literal["auto"] = "auto",
+        buffersize: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        on_error: OnError = "raise",
+        progress: Progress = True,
+        desc: str | None = None,
+        total: int | None = None,
+        label: str | None = None,
+        **task_options: Any,
+    ) -> MapResult:
+        size = _check_map(chunksize, buffersize, on_error)
+        submitter = Submitter(self._app, {**self._options, **task_options, "label": label or self._options["label"]})
+        link, broker = self._app.connection()
+        spec, body = submitter._pack(fn, call, broker, chunksize=size)
+        run = ClientRun(spec.run_id, spec.label)
+        feeder = Feeder(items, run, link, broker.blobs, buffersize=buffersize)
+        handle = MapResult(
+            run,
+            link,
+            broker.blobs,
+            on_error=on_error,
+            ordered=ordered,
+            timeout=timeout,
+            total_hint=total,
+            feeder=feeder if buffersize is not None else None,
+        )
+        link.submit(spec, body, [], closed=False, follower=handle)
+        handle.show_in(self._app.display(handle, progress=progress, desc=desc))
+        if buffersize is None:
+            feeder.feed_all()
+            link.wait_until_accepted(run)
+        else:
+            feeder.top_up(0)
+        return handle
+
+    def _pack(
+        self, fn: Callable[..., Any], call: Call, broker: Broker, *, chunksize: int | None = None
+    ) -> tuple[RunSpec, bytes]:
+        """The run of a call and its packed function."""
+        if not callable(fn):
+            raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
+        digest, body = pack_function(fn, call=call, retry_on=retry_on(self._options), blobs=broker.blobs)
+        spec = RunSpec(
+            run_id=secrets.token_bytes(16),
+            function=digest,
+            label=self._options["label"] or _name_of(fn),
+            options=task_options(self._options, chunksize=chunksize),
+        )
+        return spec, body
+
+
+def _as_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Any]:
+    """How the arguments of one call travel."""
+    if kwargs:
+        return "call", (args, kwargs)
+    if len(args) == 1:
+        return "one", args[0]
+    return "star", args
+
+
+def _check_map(chunksize: int | str, buffersize: int | None, on_error: str) -> int | None:
+    """The chunk size as the broker takes it; raises `ValueError` or `TypeError` for values that make no sense."""
+    if on_error not in ("raise", "return", "skip"):
+        raise ValueError(f'on_error must be "raise", "return" or "skip", not {on_error!r}')
+    if buffersize is not None and (not isinstance(buffersize, int) or buffersize < 1):
+        raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
+    if chunksize == "auto":
+        return None
+    if not isinstance(chunksize, int) or chunksize < 1:
+        raise ValueError(f'chunksize must be 1 or more, or "auto", not {chunksize!r}')
+    return chunksize
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    inner = getattr(fn, "func", fn)  # of a functools.partial
+    return getattr(inner, "__name__", None) or type(inner).__name__

@@ -1,0 +1,707 @@
+"""A whole broker without its transport: runs, supervisors and clients, and every decision about them.
+
+The memory broker and the hub feed it with calls and carry out the effects that it returns; it touches no socket, file,
+thread or clock, so the same decisions can be tested a thousand times a second. A picture is in
+docs/explanation/architecture.md.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+import msgspec
+
+from nbqueue.core.chunking import ChunkSizer
+from nbqueue.core.inspection import Inspection, RunView, WorkerView
+from nbqueue.core.machine import Event
+from nbqueue.core.progress import Counts
+from nbqueue.core.run import Claim, Ending, Run, StopHolder, Wake
+from nbqueue.core.states import State, Trigger
+from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, RunSpec, Stopped, Succeeded
+
+#: Entries and bytes of logs on their way to one client that it has not acknowledged.
+NOTE_WINDOW_ENTRIES = 4096
+NOTE_WINDOW_BYTES = 32 * 2**20
+#: Learnt chunk sizes are kept for this many functions.
+SIZERS_KEPT = 512
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a broker takes on before it says that it is full."""
+
+    max_items: int = 20_000_000  #: unfinished items
+    max_bytes: int = 2 * 2**30  #: payloads of unfinished items, and results together
+    lease_s: float = 15.0  #: a supervisor that is silent for longer is taken for dead
+    client_lease_s: float = 60.0  #: a client that is silent for longer is forgotten (its runs go on)
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor says of itself."""
+
+    worker_id: bytes  #: 16 random bytes, new with every start
+    name: str
+    host: str
+    pid: int
+    slots: int
+    prefetch: int  #: short chunks it may hold beyond its slots
+    python: str = ""  #: e.g. "3.11"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A claim, and what is needed to run it."""
+
+    token: int
+    run_id: bytes
+    label: str
+    start: int
+    stop: int
+    attempt: int
+    digest: bytes
+    function: bytes | None  #: None: this supervisor has it
+    blocks: list[Block]
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The next entries of a run's log, for a client that follows it."""
+
+    run_id: bytes
+    cursor: int  #: index of the first entry in the log
+    entries: list[Entry]
+    counts: Counts
+    finished: bool = False
+    slots: int = 0  #: connected to the broker
+    known: bool = True  #: False: the broker has no such run
+    work_s: float = 0.0
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The broker's answer to items: how many of the run it has now."""
+
+    run_id: bytes
+    total: int
+    is_full: bool = False  #: these were not taken; offer them again later
+    known: bool = True  #: False: there is no such run to feed
+
+
+class HeldClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a heartbeat: what this supervisor holds as far as the broker knows."""
+
+    tokens: list[int]
+    known: bool = True  #: False: it was taken for dead; it must stop everything and register anew
+
+
+class ForgetFunctions(msgspec.Struct, frozen=True):
+    """Functions that no run needs any more."""
+
+    digests: list[bytes]
+
+
+class ToWorker(msgspec.Struct, frozen=True):
+    """An effect: tell a supervisor."""
+
+    worker_id: bytes
+    message: Delivery | StopHolder | ForgetFunctions
+
+
+class ToClient(msgspec.Struct, frozen=True):
+    """An effect: tell a client."""
+
+    client_id: bytes
+    message: Note
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """An effect: large payloads kept outside the broker under this name are needed no more."""
+
+    folder: str
+
+
+Effect = ToWorker | ToClient | Discard
+
+
+class _Worker:
+    __slots__ = ("claims", "done", "functions", "info", "seen_at")
+
+    def __init__(self, info: WorkerInfo, now: float) -> None:
+        self.info = info
+        self.seen_at = now
+        self.claims: dict[int, Claim] = {}
+        self.functions: set[bytes] = set()
+        self.done = 0
+
+    @property
+    def free_slots(self) -> int:
+        return self.info.slots - len(self.claims)
+
+
+class _Client:
+    """A client's position in the logs that it follows, and how much of them is under way to it."""
+
+    __slots__ = ("acked_bytes", "acked_entries", "cursors", "seen_at", "sent_bytes", "sent_entries")
+
+    def __init__(self, now: float) -> None:
+        self.seen_at = now
+        self.cursors: dict[bytes, int] = {}
+        self.sent_entries = self.acked_entries = 0
+        self.sent_bytes = self.acked_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        return (
+            self.sent_entries - self.acked_entries < NOTE_WINDOW_ENTRIES
+            and self.sent_bytes - self.acked_bytes < NOTE_WINDOW_BYTES
+        )
+
+
+class _Function:
+    __slots__ = ("body", "runs")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.runs = 0
+
+
+class Dispatcher:
+    """All state of a broker, changed only by its methods.
+
+    Every method takes *now*, seconds on the broker's monotonic clock, and may produce effects, which `take_effects`
+    hands out. All methods may be repeated safely. Not thread-safe.
+    """
+
+    def __init__(self, *, rng: random.Random, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._rng = rng
+        self._runs: dict[bytes, Run] = {}
+        self._owners: dict[bytes, bytes] = {}
+        self._functions: dict[bytes, _Function] = {}
+        self._sizers: OrderedDict[bytes, ChunkSizer] = OrderedDict()
+        self._workers: dict[bytes, _Worker] = {}
+        self._clients: dict[bytes, _Client] = {}
+        self._ready: dict[int, OrderedDict[bytes, OrderedDict[bytes, Run]]] = {}  # priority -> owner -> runs
+        self._wakes: list[tuple[float, int, bytes, int, int, Trigger]] = []
+        self._wake_order = 0
+        self._dirty: OrderedDict[bytes, Run] = OrderedDict()
+        self._effects: list[Effect] = []
+        self._accounts: dict[bytes, tuple[int, int]] = {}
+        self._open_items = 0  # of all runs together
+        self._stored_bytes = 0
+        self._next_token = 1
+        self._looked_at: float | None = None
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Slots of all connected supervisors."""
+        return sum(worker.info.slots for worker in self._workers.values())
+
+    @property
+    def client_count(self) -> int:
+        """Clients heard of within their lease."""
+        return len(self._clients)
+
+    @property
+    def has_open_runs(self) -> bool:
+        """Whether any run is unfinished."""
+        return any(not run.is_finished for run in self._runs.values())
+
+    def knows_run(self, run_id: bytes) -> bool:
+        """Whether the run was submitted and not forgotten."""
+        return run_id in self._runs
+
+    def knows_worker(self, worker_id: bytes) -> bool:
+        """Whether the supervisor is registered and not taken for dead."""
+        return worker_id in self._workers
+
+    def run(self, run_id: bytes) -> Run:
+        """The record of a known run."""
+        return self._runs[run_id]
+
+    def inspect(self, now: float) -> Inspection:
+        """Everything that runs, in words and figures."""
+        return Inspection(
+            workers=[self._worker_view(worker, now) for worker in self._workers.values()],
+            runs=[self._run_view(run, now) for run in self._runs.values()],
+            clients=len(self._clients),
+            refused_events=sum(run.refused_events for run in self._runs.values()),
+            payload_bytes=self._stored_bytes,
+        )
+
+    def _worker_view(self, worker: _Worker, now: float) -> WorkerView:
+        labels = {self._runs[claim.run_id].spec.label for claim in worker.claims.values() if claim.run_id in self._runs}
+        return WorkerView(
+            worker_id=worker.info.worker_id,
+            name=worker.info.name,
+            host=worker.info.host,
+            pid=worker.info.pid,
+            slots=worker.info.slots,
+            claims=len(worker.claims),
+            running=sorted(labels),
+            done=worker.done,
+            seen_s_ago=now - worker.seen_at,
+        )
+
+    def _run_view(self, run: Run, now: float) -> RunView:
+        return RunView(
+            run_id=run.spec.run_id,
+            label=run.spec.label,
+            counts=run.counts(),
+            age_s=now - run.submitted_at,
+            finished=run.is_finished,
+        )
+
+    # -- what clients ask ----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        client_id: bytes,
+        spec: RunSpec,
+        *,
+        function: bytes | None,
+        blocks: Sequence[Block],
+        closed: bool,
+        now: float,
+    ) -> Receipt:
+        """Accept a run, and follow it on behalf of the client; a run that is known already is only fed."""
+        if spec.run_id in self._runs:
+            return self.feed(client_id, spec.run_id, blocks=blocks, closed=closed, now=now)
+        if self._is_full(blocks):
+            return Receipt(run_id=spec.run_id, total=0, is_full=True)
+        known_function = self._functions.get(spec.function)
+        if known_function is None:
+            if function is None:
+                return Receipt(run_id=spec.run_id, total=0, known=False)
+            known_function = self._functions[spec.function] = _Function(function)
+        known_function.runs += 1
+
+        run = self._runs[spec.run_id] = Run(spec, now=now)
+        self._owners[spec.run_id] = client_id
+        self._client(client_id, now).cursors[spec.run_id] = 0
+        self._feed(run, blocks, closed=closed, now=now)
+        return Receipt(run_id=spec.run_id, total=run.total)
+
+    def feed(
+        self, client_id: bytes, run_id: bytes, *, blocks: Sequence[Block], closed: bool, now: float
+    ) -> Receipt:
+        """Append items to a run; items it has are passed over."""
+        self._client(client_id, now)
+        run = self._runs.get(run_id)
+        if run is None:
+            return Receipt(run_id=run_id, total=0, known=False)
+        is_new = any(block.start >= run.total for block in blocks)
+        if is_new and not run.closed and self._is_full(blocks):
+            return Receipt(run_id=run_id, total=run.total, is_full=True)
+        if not run.closed:
+            self._feed(run, blocks, closed=closed, now=now)
+        return Receipt(run_id=run_id, total=run.total)
+
+    def _feed(self, run: Run, blocks: Sequence[Block], *, closed: bool, now: float) -> None:
+        before = run.total
+        self._add_wakes(run, run.feed(blocks, closed=closed, now=now))
+        expires_s = run.spec.options.expires_s
+        if expires_s is not None and run.total > before:
+            self._add_wake(now + expires_s, run, before, run.total, Trigger.EXPIRE)
+        self._changed(run, now)
+
+    def _is_full(self, blocks: Sequence[Block]) -> bool:
+        items = sum(block.stop - block.start for block in blocks)
+        if self._open_items + items > self.limits.max_items:
+            return True
+        wanted = sum(len(block.payload) for block in blocks)
+        return self._stored_bytes + wanted > self.limits.max_bytes and not self._evict(wanted)
+
+    def _evict(self, wanted: int) -> bool:
+        """Make room by forgetting finished runs that all their followers have read, oldest first."""
+        for run_id, run in list(self._runs.items()):
+            if self._stored_bytes + wanted <= self.limits.max_bytes:
+                break
+            followers = [client for client in self._clients.values() if run_id in client.cursors]
+            if run.is_finished and all(client.cursors[run_id] == len(run.log) for client in followers):
+                self._forget(run_id)
+        return self._stored_bytes + wanted <= self.limits.max_bytes
+
+    def attach(self, client_id: bytes, run_id: bytes, *, cursor: int, now: float) -> None:
+        """Follow a run from entry *cursor* of its log on; the effects bring what is there already."""
+        client = self._client(client_id, now)
+        run = self._runs.get(run_id)
+        if run is None:
+            note = Note(run_id=run_id, cursor=cursor, entries=[], counts=Counts(total=0), known=False)
+            self._effects.append(ToClient(client_id, note))
+            return
+        client.cursors[run_id] = min(cursor, len(run.log))
+        self._dirty[run_id] = run
+
+    def ack(self, client_id: bytes, *, entries: int, size_bytes: int, now: float) -> None:
+        """The client has received this many entries and payload bytes in all since it said hello."""
+        client = self._client(client_id, now)
+        had_room = client.has_room
+        client.acked_entries = min(max(client.acked_entries, entries), client.sent_entries)
+        client.acked_bytes = min(max(client.acked_bytes, size_bytes), client.sent_bytes)
+        if client.has_room and not had_room:
+            for run_id in client.cursors:
+                self._dirty[run_id] = self._runs[run_id]
+
+    def hello(self, client_id: bytes, now: float) -> None:
+        """A client begins, or begins anew after a break: nothing is under way to it."""
+        client = self._client(client_id, now)
+        client.sent_entries = client.acked_entries = 0
+        client.sent_bytes = client.acked_bytes = 0
+
+    def ping(self, client_id: bytes, now: float) -> bool:
+        """A client lives. False: it had been forgotten and must attach to its runs again."""
+        is_known = client_id in self._clients
+        self._client(client_id, now)
+        return is_known
+
+    def goodbye(self, client_id: bytes) -> None:
+        """A client leaves; its runs go on."""
+        self._clients.pop(client_id, None)
+
+    def revoke(self, run_id: bytes, *, start: int, stop: int, now: float) -> None:
+        """Stop the items *start* to *stop*: those that wait never start, those that run are stopped by their holder."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason="revoked before it started"))
+            self._changed(run, now)
+
+    def forget(self, run_id: bytes) -> None:
+        """Nobody wants the results of this run any more; if it still goes on, they are kept until it expires."""
+        for client in self._clients.values():
+            client.cursors.pop(run_id, None)
+        run = self._runs.get(run_id)
+        if run is not None and run.is_finished:
+            self._forget(run_id)
+
+    def _forget(self, run_id: bytes) -> None:
+        run = self._runs.pop(run_id)
+        self._account(run_id, 0, 0)
+        del self._accounts[run_id]
+        self._effects.append(Discard(run_id.hex()))
+        self._owners.pop(run_id, None)
+        self._dirty.pop(run_id, None)
+        for client in self._clients.values():
+            client.cursors.pop(run_id, None)
+        function = self._functions[run.spec.function]
+        function.runs -= 1
+        if function.runs == 0:
+            self._forget_function(run.spec.function)
+
+    def _forget_function(self, digest: bytes) -> None:
+        del self._functions[digest]
+        self._effects.append(Discard(digest.hex()))
+        for worker_id, worker in self._workers.items():
+            if digest in worker.functions:
+                worker.functions.discard(digest)
+                self._effects.append(ToWorker(worker_id, ForgetFunctions([digest])))
+
+    def _client(self, client_id: bytes, now: float) -> _Client:
+        client = self._clients.get(client_id)
+        if client is None:
+            client = self._clients[client_id] = _Client(now)
+        client.seen_at = now
+        return client
+
+    # -- what supervisors report ---------------------------------------------------------------------------------------
+
+    def register(self, info: WorkerInfo, now: float) -> None:
+        """A supervisor begins; it may be given work from now on."""
+        if info.worker_id not in self._workers:
+            self._workers[info.worker_id] = _Worker(info, now)
+            self._slots_changed()
+        self._assign(now)
+
+    def heartbeat(self, worker_id: bytes, running: Iterable[tuple[int, int]], now: float) -> HeldClaims:
+        """A supervisor lives, and runs these (token, item) right now."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return HeldClaims(tokens=[], known=False)
+        worker.seen_at = now
+        for token, item in running:
+            self._start(worker, token, item, now)
+        return HeldClaims(tokens=list(worker.claims))
+
+    def started(self, worker_id: bytes, token: int, item: int, now: float) -> None:
+        """A slot of the supervisor has begun to run the item."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.seen_at = now
+            self._start(worker, token, item, now)
+
+    def _start(self, worker: _Worker, token: int, item: int, now: float) -> None:
+        claim = worker.claims.get(token)
+        if claim is None or claim.run_id not in self._runs or not claim.start <= item < claim.stop:
+            return
+        run = self._runs[claim.run_id]
+        if run.items[item].state is State.RECEIVED:
+            run.apply(Event(Trigger.START, now, token), item, item + 1)
+            self._dirty[claim.run_id] = run
+
+    def commit(
+        self, worker_id: bytes, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool, now: float
+    ) -> None:
+        """Outcomes of items of a claim; *final*: the claim is over, what it did not report goes back to the queue.
+
+        Guarantees: Safe to repeat. A success is taken from any claim that this broker ever gave, a failure only from the
+        one that holds the item now.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.seen_at = now
+        if not 0 < token < self._next_token:
+            return
+        claim = worker.claims.get(token) if worker is not None else None
+        run = self._runs.get(claim.run_id if claim is not None else run_id)
+        if run is not None:
+            name = worker.info.name if worker is not None else ""
+            for outcome in outcomes:
+                self._take_outcome(run, token, outcome, name, now)
+                if worker is not None:
+                    worker.done += _item_count(outcome)
+        if final and claim is not None and worker is not None:
+            del worker.claims[token]
+            if run is not None:
+                self._apply(run, Event(Trigger.RELEASE, now, token), claim.start, claim.stop)
+        if run is not None:
+            self._changed(run, now)
+        elif final:
+            self._assign(now)
+
+    def _take_outcome(self, run: Run, token: int, outcome: Outcome, worker: str, now: float) -> None:
+        match outcome:
+            case Succeeded(start, stop, payload, wall_s, cpu_s):
+                ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start)
+                self._sizer(run.spec.function).learn(stop - start, wall_s)
+                self._apply(run, Event(Trigger.SUCCEED, now, token), start, stop, ending)
+            case Failed(item, record, retryable, wall_s, cpu_s):
+                ending = Ending(record, item, "", worker, wall_s, cpu_s)
+                self._sizer(run.spec.function).learn(1, wall_s)
+                event = Event(Trigger.FAIL, now, token, retryable, self._rng.random())
+                self._apply(run, event, item, item + 1, ending)
+            case Killed(item, reason):
+                ending = Ending(reason=reason, worker=worker)
+                self._apply(run, Event(Trigger.KILL, now, token), item, item + 1, ending)
+            case Stopped(start, stop, how):
+                ending = Ending(reason=how, worker=worker, count=stop - start)
+                self._apply(run, Event(Trigger.STOPPED, now, token), start, stop, ending)
+            case Released(start, stop):
+                self._apply(run, Event(Trigger.RELEASE, now, token), start, stop)
+            case _:
+                assert_never(outcome)
+
+    def leave(self, worker_id: bytes, now: float) -> None:
+        """A supervisor stops in good order; what it still holds goes back unblamed."""
+        self._drop_worker(worker_id, reason="", blame=False, now=now)
+
+    def lose(self, worker_id: bytes, reason: str, now: float) -> None:
+        """A supervisor is dead: what it ran is blamed, what it only held is not."""
+        self._drop_worker(worker_id, reason=reason, blame=True, now=now)
+
+    def _drop_worker(self, worker_id: bytes, *, reason: str, blame: bool, now: float) -> None:
+        worker = self._workers.pop(worker_id, None)
+        if worker is None:
+            return
+        ending = Ending(reason=reason, worker=worker.info.name)
+        for claim in reversed(worker.claims.values()):
+            run = self._runs.get(claim.run_id)
+            if run is None:
+                continue
+            for start, stop, item in reversed(run.items.segments(claim.start, claim.stop)):
+                is_blamed = blame and item.state is State.STARTED
+                trigger = Trigger.BLAME if is_blamed else Trigger.REAP
+                self._apply(run, Event(trigger, now, claim.token), start, stop, ending)
+            self._changed(run, now, assign=False)
+        self._slots_changed()
+        self._assign(now)
+
+    def _slots_changed(self) -> None:
+        """Whoever waits for a run wants to know that workers came or went."""
+        self._dirty.update((run_id, run) for run_id, run in self._runs.items() if not run.is_finished)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Whatever time alone brings: what is due, who is silent, what has expired. Call it about once a second."""
+        self._extend_leases_after_a_gap(now)
+        while self._wakes and self._wakes[0][0] <= now:
+            _, _, run_id, start, stop, trigger = heapq.heappop(self._wakes)
+            run = self._runs.get(run_id)
+            if run is not None:
+                self._apply(run, Event(trigger, now), start, stop, Ending(reason="not started in time"))
+                self._changed(run, now)
+        for worker_id, worker in list(self._workers.items()):
+            if now - worker.seen_at > self.limits.lease_s:
+                self.lose(worker_id, f"worker {worker.info.name} was silent for {now - worker.seen_at:.0f} s", now)
+        for client_id, client in list(self._clients.items()):
+            if now - client.seen_at > self.limits.client_lease_s:
+                self.goodbye(client_id)
+        for run_id, run in list(self._runs.items()):
+            if run.finished_at is not None and now - run.finished_at > run.spec.options.result_expires_s:
+                self._forget(run_id)
+
+    def next_wake(self) -> float | None:
+        """When `tick` has something to do at the latest because an item is due; None: nothing is."""
+        return self._wakes[0][0] if self._wakes else None
+
+    def _extend_leases_after_a_gap(self, now: float) -> None:
+        """Grace: when the broker itself did not look for long, silence proves nothing about the others."""
+        looked_at, self._looked_at = self._looked_at, now
+        if looked_at is None or now - looked_at <= self.limits.lease_s / 2:
+            return
+        for worker in self._workers.values():
+            worker.seen_at = now
+        for client in self._clients.values():
+            client.seen_at = now
+
+    def _add_wakes(self, run: Run, wakes: Iterable[Wake]) -> None:
+        for wake in wakes:
+            self._add_wake(wake.due, run, wake.start, wake.stop, Trigger.DUE)
+
+    def _add_wake(self, due: float, run: Run, start: int, stop: int, trigger: Trigger) -> None:
+        self._wake_order += 1
+        heapq.heappush(self._wakes, (due, self._wake_order, run.spec.run_id, start, stop, trigger))
+
+    # -- consequences --------------------------------------------------------------------------------------------------
+
+    def _apply(self, run: Run, event: Event, start: int, stop: int, ending: Ending | None = None) -> None:
+        stops, wakes = run.apply(event, start, stop, ending=ending or Ending())
+        self._add_wakes(run, wakes)
+        for stop_holder in stops:
+            holder = self._holder_of(stop_holder.token)
+            if holder is not None:
+                self._effects.append(ToWorker(holder, stop_holder))
+
+    def _holder_of(self, token: int) -> bytes | None:
+        return next((worker_id for worker_id, worker in self._workers.items() if token in worker.claims), None)
+
+    def _changed(self, run: Run, now: float, *, assign: bool = True) -> None:
+        """Bring everything that depends on the run up to date."""
+        self._dirty[run.spec.run_id] = run
+        self._account(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes)
+        if run.is_finished and run.finished_at is None:
+            run.finished_at = now
+        if run.waiting:
+            owner = self._owners.get(run.spec.run_id, b"")
+            owners = self._ready.setdefault(run.spec.options.priority, OrderedDict())
+            owners.setdefault(owner, OrderedDict())[run.spec.run_id] = run
+        if assign:
+            self._assign(now)
+
+    def _account(self, run_id: bytes, open_items: int, stored_bytes: int) -> None:
+        items_before, bytes_before = self._accounts.get(run_id, (0, 0))
+        self._accounts[run_id] = open_items, stored_bytes
+        self._open_items += open_items - items_before
+        self._stored_bytes += stored_bytes - bytes_before
+
+    def _sizer(self, digest: bytes) -> ChunkSizer:
+        sizer = self._sizers.get(digest)
+        if sizer is None:
+            sizer = self._sizers[digest] = ChunkSizer()
+            if len(self._sizers) > SIZERS_KEPT:
+                self._sizers.popitem(last=False)
+        return sizer
+
+    def _assign(self, now: float) -> None:
+        """Give waiting items to slots: highest priority first, clients in turn, each client's oldest run first."""
+        while self._ready and self._workers:
+            priority = max(self._ready)
+            owners = self._ready[priority]
+            owner, runs = next(iter(owners.items()))
+            run_id, run = next(iter(runs.items()))
+            if not run.waiting or run_id not in self._runs:
+                del runs[run_id]
+                if not runs:
+                    del owners[owner]
+                if not owners:
+                    del self._ready[priority]
+                continue
+            if not self._claim_for_someone(run, now):
+                return
+            owners.move_to_end(owner)
+
+    def _claim_for_someone(self, run: Run, now: float) -> bool:
+        worker = max(self._workers.values(), key=lambda candidate: candidate.free_slots)
+        sizer = self._sizer(run.spec.function)
+        size = run.spec.options.chunksize or sizer.size(waiting=run.waiting, slots=self.slots)
+        is_ahead = worker.free_slots <= 0
+        if is_ahead and (worker.free_slots <= -worker.info.prefetch or not sizer.is_short(size)):
+            return False
+        claim = run.claim(size=size, token=self._next_token, worker_id=worker.info.worker_id, now=now)
+        self._next_token += 1
+        if claim is None:
+            return True
+        worker.claims[claim.token] = claim
+        self._effects.append(ToWorker(worker.info.worker_id, self._delivery(run, claim, worker)))
+        return True
+
+    def _delivery(self, run: Run, claim: Claim, worker: _Worker) -> Delivery:
+        digest = run.spec.function
+        is_new = digest not in worker.functions
+        worker.functions.add(digest)
+        return Delivery(
+            token=claim.token,
+            run_id=claim.run_id,
+            label=run.spec.label,
+            start=claim.start,
+            stop=claim.stop,
+            attempt=claim.attempt,
+            digest=digest,
+            function=self._functions[digest].body if is_new else None,
+            blocks=run.blocks(claim.start, claim.stop),
+        )
+
+    # -- effects -------------------------------------------------------------------------------------------------------
+
+    def take_effects(self) -> list[Effect]:
+        """What must be told to supervisors and clients because of the calls since the last time."""
+        dirty, self._dirty = self._dirty, OrderedDict()
+        for run_id, run in dirty.items():
+            for client_id, client in self._clients.items():
+                if run_id in client.cursors and client.has_room:
+                    self._notify(client_id, client, run)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _notify(self, client_id: bytes, client: _Client, run: Run) -> None:
+        run_id = run.spec.run_id
+        while True:
+            cursor = client.cursors[run_id]
+            entries = self._next_entries(client, run, cursor)
+            client.cursors[run_id] = cursor + len(entries)
+            is_told_all = client.cursors[run_id] == len(run.log)
+            note = Note(
+                run_id=run_id,
+                cursor=cursor,
+                entries=entries,
+                counts=run.counts(),
+                finished=run.is_finished and is_told_all,
+                slots=self.slots,
+                work_s=run.work_s,
+            )
+            self._effects.append(ToClient(client_id, note))
+            if is_told_all or not client.has_room:
+                return
+
+    def _next_entries(self, client: _Client, run: Run, cursor: int) -> list[Entry]:
+        entries: list[Entry] = []
+        size = 0
+        while client.has_room and cursor + len(entries) < len(run.log) and size < NOTE_WINDOW_BYTES // 8:
+            entry = run.log[cursor + len(entries)]
+            entries.append(entry)
+            size += len(entry.payload)
+            client.sent_entries += 1
+            client.sent_bytes += len(entry.payload)
+        return entries
+
+
+def _item_count(outcome: Outcome) -> int:
+    match outcome:
+        case Succeeded(start=start, stop=stop):
+            return stop - start
+        case Failed():
+            return 1
+        case _:
+            return 0

@@ -1,0 +1,115 @@
+"""What a user's call becomes: a run and its options, and what attempts make of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.states import State
+
+
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the items of a run are to be treated by the broker."""
+
+    retry: RetryPolicy = RetryPolicy()
+    max_lost: int = 2  #: deaths of its process that an item may cause before it is LOST
+    strict_fence: bool = False  #: take a success from the current attempt only
+    priority: int = 0  #: higher first
+    countdown_s: float = 0.0  #: wait this long before the first attempt
+    expires_s: float | None = None  #: give up when not started within this time
+    chunksize: int | None = None  #: items a claim takes; None: learnt from their run time
+    result_expires_s: float = 7 * 86400.0  #: keep a finished run this long
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of the user: a function, and options shared by all its items."""
+
+    run_id: bytes  #: 16 random bytes
+    function: bytes  #: digest of the pickled function
+    label: str  #: what the user sees, e.g. the function's name
+    options: TaskOptions = TaskOptions()
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Payload of the items *start* to *stop* (exclusive), opaque to the broker."""
+
+    start: int
+    stop: int
+    payload: bytes
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The broker's record of one item. Neighbours with equal records are stored once."""
+
+    state: State
+    attempt: int = 0  #: executions begun; the current one's number
+    deliveries: int = 0  #: claims that were not handed back
+    lost: int = 0  #: processes it killed
+    retries: int = 0
+    token: int = 0  #: the claim that holds it; 0: none
+    revoking: bool = False  #: a revoke waits for the holder's answer
+    due: float = 0.0  #: broker clock, when SCHEDULED or RETRY
+
+
+class Succeeded(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Items *start* to *stop* returned; the payload holds their values in order."""
+
+    start: int
+    stop: int
+    payload: bytes
+    wall_s: float  #: for all of them together
+    cpu_s: float = 0.0
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The item raised."""
+
+    item: int
+    record: bytes  #: a wire.failure record
+    retryable: bool
+    wall_s: float
+    cpu_s: float = 0.0
+
+
+class Killed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The slot's process died while it ran the item."""
+
+    item: int
+    reason: str
+
+
+class Stopped(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Items stopped, or never begun, because of a revoke."""
+
+    start: int
+    stop: int
+    how: str = ""  #: e.g. "SIGINT"; empty: it had not begun
+
+
+class Released(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Items handed back unrun."""
+
+    start: int
+    stop: int
+
+
+#: What a supervisor reports about items of one claim.
+Outcome = Succeeded | Failed | Killed | Stopped | Released
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One line of a run's log: items *start* to *stop* reached a terminal state.
+
+    Every item of a finished run is in exactly one entry. A client reads the log by cursor, so nothing it missed is lost.
+    """
+
+    start: int
+    stop: int
+    state: State
+    payload: bytes = b""  #: values (SUCCESS) or a failure record (FAILURE)
+    offset: int = 0  #: index of *start* within the payload's values
+    reason: str = ""  #: in words, for LOST, EXPIRED, REVOKED
+    attempt: int = 0
+    worker: str = ""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0

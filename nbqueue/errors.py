@@ -1,0 +1,91 @@
+"""Every error that nbqueue raises, in one tree.
+
+```
+NBQueueError
+├── RemoteError            the task raised something that cannot be rebuilt here
+├── TaskRevoked            revoked before it could finish   (also a CancelledError)
+├── TaskExpired            not started within its `expires`
+├── WorkerLost             it killed its process more often than `max_lost` allows
+├── UnknownTask            the broker knows no such run (it was forgotten, or another hub had it)
+├── NotSerializable        a function, argument or result cannot be pickled
+├── EnvironmentMismatch    the two ends cannot work together (Python or protocol version)
+├── QueueFull              the broker refuses more work for now
+├── NoWorkers              workers could not be started
+├── BrokerUnavailable      the broker cannot be reached, or died
+│   └── UnsafeConnectionFile   others could read or replace the connection file
+└── ProtocolError          bytes that are no message of ours
+```
+
+`nbqueue.TimeoutError` is the builtin one.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+
+class NBQueueError(Exception):
+    """Base class of all errors of nbqueue."""
+
+
+class RemoteError(NBQueueError):
+    """The task raised an exception that cannot be rebuilt in this process.
+
+    Attributes:
+        type_name: Qualified name of the original type, e.g. ``"mylib.BadInput"``.
+        message: What ``str()`` of the original said.
+        remote_traceback: The traceback as text, formatted on the worker.
+    """
+
+    def __init__(self, type_name: str, message: str, remote_traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.remote_traceback = remote_traceback
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.type_name, self.message, self.remote_traceback)
+
+
+class TaskRevoked(NBQueueError, CancelledError):
+    """The task was revoked before it could finish."""
+
+
+class TaskExpired(NBQueueError):
+    """The task was not started within its ``expires``."""
+
+
+class WorkerLost(NBQueueError):
+    """The process that ran the task died, more often than ``max_lost`` allows."""
+
+
+class UnknownTask(NBQueueError, LookupError):
+    """The broker knows no task of this id."""
+
+
+class NotSerializable(NBQueueError, TypeError):
+    """A function, an argument or a result cannot be pickled."""
+
+
+class EnvironmentMismatch(NBQueueError):
+    """The two ends run versions that cannot work together."""
+
+
+class QueueFull(NBQueueError):
+    """The broker holds as much waiting work as it may; nothing was accepted."""
+
+
+class NoWorkers(NBQueueError):
+    """Workers could not be started."""
+
+
+class BrokerUnavailable(NBQueueError, ConnectionError):
+    """The broker cannot be reached, or it died and took its runs with it."""
+
+
+class UnsafeConnectionFile(BrokerUnavailable):
+    """The connection file, or its folder, is open to other users."""
+
+
+class ProtocolError(NBQueueError):
+    """Bytes that are no message of this protocol, or of another version of it."""

@@ -1,0 +1,215 @@
+"""A run's card in a notebook: a live widget that turns into static HTML and text when the run has ended.
+
+The widget is one ``HTML`` under one ``Button`` (8 comms). Its display bundle is *replaced* at the end: a saved
+output that still holds a widget is shown as "model not found" by JupyterLab and VS Code, whatever else it holds.
+
+What is sent from which thread matters here. The main thread publishes as any cell does. Other threads send with
+the parent that was captured at the submit, since where their ``print`` or ``display`` would land differs from
+one ipykernel version to the next.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import uuid
+from typing import Any, ClassVar
+
+from nbqueue.notebook.painter import Handle, Style, View
+from nbqueue.notebook.view_model import CardView, State, render_html, render_text, when_saved
+
+__all__ = ["Cell", "StaticCard", "WidgetCard"]
+
+logger = logging.getLogger(__name__)
+
+
+class Cell:
+    """One output of the cell that runs now, to be filled and refilled from any thread."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._parent = {"header": shell.get_parent()["header"]}
+        self._transient = {"display_id": f"nbqueue-{uuid.uuid4().hex}"}
+
+    def open(self, bundle: dict[str, Any]) -> None:
+        """Add the output to the cell."""
+        self._publish("display_data", bundle)
+        self._shell.events.register("post_run_cell", _settle)  # once, however often it is asked for
+
+    def replace(self, bundle: dict[str, Any]) -> None:
+        """Put *bundle* in the place of what the output shows."""
+        self._publish("update_display_data", bundle)
+
+    def is_running(self) -> bool:
+        """Whether the main thread still runs this cell, or is idle after it."""
+        return bool(self._shell.get_parent()["header"]["msg_id"] == self._parent["header"]["msg_id"])
+
+    def _publish(self, msg_type: str, bundle: dict[str, Any]) -> None:
+        if _in_main_thread():
+            update = msg_type == "update_display_data"
+            self._shell.display_pub.publish(data=bundle, metadata={}, transient=self._transient, update=update)
+            return
+        kernel = self._shell.kernel
+        content = {"data": bundle, "metadata": {}, "transient": self._transient}
+        kernel.session.send(kernel.iopub_socket, msg_type, content, parent=self._parent, ident=msg_type.encode())
+
+
+class _Card(View):
+    """What both cards share: the static drawings, and making sure that the last one arrives."""
+
+    def __init__(self, handle: Handle, style: Style, cell: Cell) -> None:
+        super().__init__(handle, style)
+        self._cell = cell
+
+    def settle(self) -> None:
+        """Send the last drawing again, with the cell that runs now as its parent.
+
+        nbclient and papermill drop every message whose parent is not the cell that they execute at the time.
+        """
+        if not self._cell.is_running():
+            self._cell.replace(self._last(self._shown))
+
+    def _draw_end(self, view: CardView) -> None:
+        self._cell.replace(self._last(view))
+        if not _in_main_thread():
+            _unsettled.append(self)
+
+    def _draw_pending(self, view: CardView) -> None:
+        self._cell.replace(self._static(when_saved(view)))
+
+    def _static(self, view: CardView) -> dict[str, Any]:
+        return {"text/html": render_html(view), "text/plain": render_text(view)}
+
+    def _last(self, view: CardView) -> dict[str, Any]:
+        return self._static(view) if self._style.leave else {"text/html": "", "text/plain": ""}
+
+
+class WidgetCard(_Card):
+    """A live ipywidgets card with a Cancel button."""
+
+    #: Finished cards whose widget stays open, for pages that were reloaded during the run and so cannot
+    #: follow the replacement.
+    KEPT_OPEN = 32
+
+    _BUTTON_PX = 92
+    _ROOM_PX = _BUTTON_PX + 10
+
+    _kept: ClassVar[collections.deque[WidgetCard]] = collections.deque()
+
+    def __init__(self, handle: Handle, style: Style, cell: Cell) -> None:
+        import ipywidgets
+
+        super().__init__(handle, style, cell)
+        # Both in the one cell of a grid: the button lies over the upper right corner of the card.
+        place = {"grid_area": "1 / 1 / 2 / 2", "align_self": "flex-start"}
+        self._html = ipywidgets.HTML(
+            render_html(self._shown, button_px=self._ROOM_PX),
+            layout=ipywidgets.Layout(margin="0", width="100%", min_width="0", **place),
+        )
+        self._button = ipywidgets.Button(
+            description="Cancel",
+            tooltip="Revoke this run: nothing more starts, and what runs is stopped",
+            layout=ipywidgets.Layout(
+                margin="13px 13px 0 auto",
+                width=f"{self._BUTTON_PX}px",
+                height="24px",
+                padding="0",
+                border="1px solid var(--jp-border-color2, var(--vscode-panel-border, #e0e0e0))",
+                display="flex",  # centres the word: a button's own line is higher than ours
+                align_items="center",
+                justify_content="center",
+                **place,
+            ),
+            style={"button_color": "transparent", "font_size": "12px"},
+        )
+        self._button.on_click(self._on_click)
+        _keep_frontend_routing(self._button)
+        self._box = ipywidgets.GridBox(
+            [self._html, self._button],
+            layout=ipywidgets.Layout(max_width="860px", margin="0", grid_template_columns="minmax(0, 1fr)"),
+        )
+        self._cell.open(self._box._repr_mimebundle_() | self._static(when_saved(self._shown)))
+
+    def _on_click(self, _: Any) -> None:
+        # Runs in the main thread or in a subshell's, beside user code: it asks, and the painter draws.
+        try:
+            self.revoke()
+        except Exception:
+            logger.debug("revoke failed", exc_info=True)
+
+    def _draw(self, view: CardView) -> None:
+        self._html.value = render_html(view, button_px=self._ROOM_PX)
+        if view.state is State.CANCELLING:
+            self._button.description = "Cancelling …"
+            self._button.disabled = True
+
+    def _draw_end(self, view: CardView) -> None:
+        self._html.value = render_html(view)
+        self._button.layout.display = "none"
+        super()._draw_end(view)
+        self._kept.append(self)
+        while len(self._kept) > self.KEPT_OPEN:
+            self._kept.popleft().close()
+
+    def close(self) -> None:
+        """Take the widget out of every page; the replaced output stays."""
+        for widget in (self._button, self._html):
+            widget.style.close()
+        for widget in (self._button, self._html, self._box):
+            widget.layout.close()
+            widget.close()
+
+
+class StaticCard(_Card):
+    """The same card without a widget: the output itself is replaced, seldom, and there is no button."""
+
+    def __init__(self, handle: Handle, style: Style, cell: Cell, *, every_s: float = 0.5, html: bool = True) -> None:
+        """Show the card.
+
+        Args:
+            handle: The run.
+            style: What the user chose.
+            cell: Where to show it.
+            every_s: Least seconds between two replacements; each one marks the notebook as changed.
+            html: False shows text only.
+        """
+        super().__init__(handle, style, cell)
+        self.every_s = every_s
+        self._with_html = html
+        self._cell.open(self._static(when_saved(self._shown)))
+
+    def _draw(self, view: CardView) -> None:
+        self._cell.replace(self._static(view))
+
+    def _static(self, view: CardView) -> dict[str, Any]:
+        bundle = super()._static(view)
+        return bundle if self._with_html else {"text/plain": bundle["text/plain"]}
+
+
+#: Cards whose end was drawn by the painter's thread, until the next cell ends.
+_unsettled: collections.deque[_Card] = collections.deque()
+
+
+def _settle(*_: Any) -> None:
+    try:
+        while _unsettled:
+            _unsettled.popleft().settle()
+    except Exception:
+        logger.debug("progress display failed", exc_info=True)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _keep_frontend_routing(widget: Any) -> None:
+    """Let clicks be handled while another cell runs.
+
+    ipykernel 7.4.0 sends every message of a comm to the shell that last published on it, and so undoes the
+    frontend's choice of a subshell. Harmless where that attribute does not exist.
+    Source: https://github.com/ipython/ipykernel/pull/1565
+    """
+    comm: Any = getattr(widget, "comm", None)
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _data, default: default  # noqa: SLF001  # the only way there is

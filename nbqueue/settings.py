@@ -1,0 +1,102 @@
+"""Configuration: an argument beats an environment variable, which beats the default.
+
+| variable | meaning | default |
+|---|---|---|
+| `NBQUEUE_URL` | which broker | `embedded` |
+| `NBQUEUE_RUNTIME_DIR` | private folder for sockets, logs and connection files | the user's runtime folder |
+| `NBQUEUE_HUB_NAME` | which hub of this user | one per Python environment |
+| `NBQUEUE_WORKERS` | local slots that the embedded broker starts | usable cores |
+| `NBQUEUE_IDLE_TIMEOUT` | seconds after which an unused hub ends itself and its workers | 1800 |
+| `NBQUEUE_WORKER_PYTHON` | interpreter of local workers | this one |
+| `NBQUEUE_SUBMIT_TIMEOUT` | seconds to wait for room in a full queue before `QueueFull` | 60 |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process finds or starts its broker."""
+
+    url: str
+    runtime_dir: Path
+    hub_name: str
+    workers: int
+    idle_timeout_s: float
+    worker_python: str
+    submit_timeout_s: float
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
+        """Settings from *arguments* (None: not given), the environment, and the defaults, in this order.
+
+        Raises:
+            ValueError: A value is not of its kind; names the variable.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            "url": "embedded",
+            "runtime_dir": default_runtime_dir(),
+            "hub_name": default_hub_name(),
+            "workers": usable_cores(),
+            "idle_timeout_s": 1800.0,
+            "worker_python": sys.executable,
+            "submit_timeout_s": 60.0,
+        }
+        for name, variable in _VARIABLES.items():
+            if environment.get(variable):
+                values[name] = _convert(variable, environment[variable], cls.__annotations__[name])
+        values.update({name: value for name, value in arguments.items() if value is not None})
+        settings = cls(**values)
+        if settings.workers < 0:
+            raise ValueError(f"workers must be 0 or more, not {settings.workers}")
+        return settings
+
+
+_VARIABLES = {
+    "url": "NBQUEUE_URL",
+    "runtime_dir": "NBQUEUE_RUNTIME_DIR",
+    "hub_name": "NBQUEUE_HUB_NAME",
+    "workers": "NBQUEUE_WORKERS",
+    "idle_timeout_s": "NBQUEUE_IDLE_TIMEOUT",
+    "worker_python": "NBQUEUE_WORKER_PYTHON",
+    "submit_timeout_s": "NBQUEUE_SUBMIT_TIMEOUT",
+}
+_CONVERTERS = {"str": str, "Path": Path, "int": int, "float": float}
+
+
+def _convert(variable: str, text: str, kind: str) -> Any:
+    try:
+        return _CONVERTERS[kind](text)
+    except ValueError:
+        raise ValueError(f"{variable}={text!r} is not a number") from None
+
+
+def default_runtime_dir() -> Path:
+    """The user's runtime folder for nbqueue: short, local, and gone after a reboot."""
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session and os.path.isdir(session):
+        return Path(session, "nbqueue")
+    return Path(tempfile.gettempdir(), f"nbqueue-{os.getuid()}")
+
+
+def default_hub_name() -> str:
+    """One hub per Python environment, since functions pickled in one need not run in another."""
+    environment = f"{sys.prefix}|{sys.version_info.major}.{sys.version_info.minor}"
+    return f"default-{hashlib.blake2b(environment.encode(), digest_size=4).hexdigest()}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

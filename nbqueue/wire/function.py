@@ -1,0 +1,127 @@
+"""A function and what it needs to run elsewhere on this host, packed once per run."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from nbqueue.errors import NotSerializable
+from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
+from nbqueue.wire.payload import pickle_parts, unpack
+
+#: How an item becomes arguments.
+Call = str  # "one": f(item); "star": f(*item); "call": args, kwargs = item
+#: Source text of cells that travels with a function, so that tracebacks on the worker show it.
+MAX_SOURCE = 64_000
+
+
+class FunctionBody(msgspec.Struct, frozen=True, array_like=True):
+    """The packed function."""
+
+    packed: bytes  #: (function, exceptions to retry on)
+    call: Call
+    sources: dict[str, str]  #: file name -> text, of files that exist only in the client's memory
+    folder: str  #: working directory of the client
+    path: list[str]  #: its sys.path
+
+
+class LoadedFunction(msgspec.Struct, frozen=True):
+    """A function in a slot, ready to be called."""
+
+    function: Callable[..., Any]
+    retry_on: tuple[type[BaseException], ...]
+    call: Call
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(FunctionBody).decode
+
+
+def pack_function(
+    function: Callable[..., Any],
+    *,
+    call: Call,
+    retry_on: tuple[type[BaseException], ...],
+    blobs: BlobStore | None,
+) -> tuple[bytes, bytes]:
+    """Pack *function* for workers on this host.
+
+    Returns:
+        The digest by which workers know it, and its body.
+
+    Raises:
+        NotSerializable: It, or something that it uses, cannot be pickled.
+    """
+    try:
+        parts = pickle_parts((function, retry_on))
+    except NotSerializable as error:
+        name = getattr(function, "__qualname__", repr(function))
+        reason = error.__cause__ or error
+        raise NotSerializable(
+            f"{name}() cannot be sent to a worker: {reason}. "
+            "Create such objects inside the function, or pass what is needed to make them."
+        ) from error.__cause__
+    sources = dict(_cell_sources(function))
+    facts = _encode([call, sources, os.getcwd(), sys.path])
+    digest = hashlib.blake2b(facts, digest_size=32)
+    for part in parts:
+        digest.update(part)
+    if sum(len(part) for part in parts) > INLINE_BYTES and blobs is not None:
+        packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
+    else:
+        packed = b"".join(parts)
+    body = FunctionBody(packed, call, sources, os.getcwd(), list(sys.path))
+    return digest.digest(), _encode(body)
+
+
+def load_function(body: bytes, blobs: BlobStore | None) -> LoadedFunction:
+    """Unpack a function in a slot, in the client's folder and with its import path."""
+    decoded = _decode(body)
+    _adopt_environment(decoded)
+    function, retry_on = unpack(decoded.packed, blobs)
+    return LoadedFunction(function, retry_on, decoded.call)
+
+
+def _adopt_environment(body: FunctionBody) -> None:
+    if os.path.isdir(body.folder):
+        os.chdir(body.folder)
+    sys.path.extend(entry for entry in body.path if entry not in sys.path)
+    for name, text in body.sources.items():
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+
+
+def _cell_sources(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """Texts of the notebook cells in which *function*, and functions that it uses, are defined."""
+    budget = MAX_SOURCE
+    seen: set[str] = set()
+    for code in _codes(function, set()):
+        name = code.co_filename
+        if name in seen or os.path.exists(name):
+            continue
+        seen.add(name)
+        text = "".join(linecache.getlines(name))
+        if text and len(text) <= budget:
+            budget -= len(text)
+            yield name, text
+
+
+def _codes(function: object, seen: set[int]) -> Iterator[types.CodeType]:
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType) or id(function) in seen or len(seen) > 200:
+        return
+    seen.add(id(function))
+    yield function.__code__
+    for name in function.__code__.co_names:
+        yield from _codes(function.__globals__.get(name), seen)
+    for cell in function.__closure__ or ():
+        try:
+            yield from _codes(cell.cell_contents, seen)
+        except ValueError:  # an empty cell
+            continue

@@ -1,0 +1,272 @@
+"""Every message between client, hub, supervisor and slot, defined once.
+
+A message is a msgspec struct; on the wire it is msgpack, an array whose first element names the type. Fields may be added
+at the end with a default; anything else raises `PROTOCOL_VERSION`. Values that the core knows (outcomes, deliveries,
+notes) travel as they are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbqueue.core.dispatcher import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
+from nbqueue.core.inspection import Inspection
+from nbqueue.core.run import StopHolder
+from nbqueue.core.task import Block, Outcome, RunSpec
+
+#: Raised whenever an older peer could misunderstand a message.
+PROTOCOL_VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all messages."""
+
+
+# -- client to hub -----------------------------------------------------------------------------------------------------
+
+
+class Hello(_Message):
+    """The first message of a session: who I am, and the proof that I may be here."""
+
+    protocol: int
+    token: bytes  #: from the connection file
+    role: str  #: "client" or "worker"
+    python: str  #: e.g. "3.11"
+
+
+class Submit(_Message):
+    """A run with its first items."""
+
+    spec: RunSpec
+    function: bytes | None
+    blocks: list[Block]
+    closed: bool
+
+
+class Feed(_Message):
+    """More items of a run."""
+
+    run_id: bytes
+    blocks: list[Block]
+    closed: bool
+
+
+class Attach(_Message):
+    """Follow a run from this entry of its log on."""
+
+    run_id: bytes
+    cursor: int
+
+
+class Ack(_Message):
+    """All that was received in this session."""
+
+    entries: int
+    size_bytes: int
+
+
+class Revoke(_Message):
+    """Stop these items of a run."""
+
+    run_id: bytes
+    start: int
+    stop: int
+
+
+class Forget(_Message):
+    """The results of these runs are not wanted any more."""
+
+    run_ids: list[bytes]
+
+
+class Ping(_Message):
+    """A client lives."""
+
+
+class Inspect(_Message):
+    """Tell me about yourself."""
+
+
+class StartWorkers(_Message):
+    """Have at least this many local slots; `exact` starts so many in addition."""
+
+    request: int
+    slots: int
+    python: str | None = None  #: interpreter; None: the hub's own
+    in_addition: bool = False
+
+
+class StopWorkers(_Message):
+    """Stop the local workers that this request started."""
+
+    request: int
+
+
+class Shutdown(_Message):
+    """Stop the hub and its workers."""
+
+
+class Goodbye(_Message):
+    """This session ends."""
+
+
+# -- hub to client -----------------------------------------------------------------------------------------------------
+
+
+class Welcome(_Message):
+    """The answer to a good Hello."""
+
+    epoch: bytes  #: new with every start of a hub
+
+
+class Refused(_Message):
+    """The answer to a bad Hello, or to a message that makes no sense."""
+
+    reason: str
+    kind: str = ""  #: "environment" when versions do not fit
+
+
+class ReceiptMessage(_Message):
+    """What the broker has of a run now."""
+
+    receipt: Receipt
+
+
+class NoteMessage(_Message):
+    """News of a run."""
+
+    note: Note
+
+
+class Pong(_Message):
+    """The hub lives; *known* is False when it had forgotten this client."""
+
+    epoch: bytes
+    known: bool
+
+
+class Inspected(_Message):
+    """The hub about itself."""
+
+    inspection: Inspection
+    pid: int
+    uptime_s: float
+
+
+class WorkersStarted(_Message):
+    """Local workers are there, or could not be started."""
+
+    request: int
+    slots: int
+    error: str = ""
+
+
+# -- supervisor to hub -------------------------------------------------------------------------------------------------
+
+
+class Register(_Message):
+    """A supervisor is ready for work."""
+
+    info: WorkerInfo
+
+
+class Heartbeat(_Message):
+    """A supervisor lives, and runs these (token, item)."""
+
+    running: list[tuple[int, int]]
+
+
+class Started(_Message):
+    """A slot runs this item of the claim."""
+
+    token: int
+    item: int
+
+
+class Commit(_Message):
+    """Outcomes of items of a claim."""
+
+    token: int
+    run_id: bytes
+    outcomes: list[Outcome]
+    final: bool
+
+
+class Leave(_Message):
+    """A supervisor stops in good order."""
+
+
+# -- hub to supervisor -------------------------------------------------------------------------------------------------
+
+
+class Deliver(_Message):
+    """A claim for this supervisor."""
+
+    delivery: Delivery
+
+
+class Stop(_Message):
+    """Stop these items of a claim."""
+
+    holder: StopHolder
+
+
+class Forgotten(_Message):
+    """Functions that are needed no more."""
+
+    functions: ForgetFunctions
+
+
+class Held(_Message):
+    """The answer to a heartbeat."""
+
+    claims: HeldClaims
+
+
+# -- supervisor and slot -----------------------------------------------------------------------------------------------
+
+
+class RunChunk(_Message):
+    """Run these items, report as they end."""
+
+    delivery: Delivery
+
+
+class ChunkReport(_Message):
+    """Outcomes of items of the chunk that the slot runs; *final*: it is done and wants the next."""
+
+    token: int
+    outcomes: list[Outcome]
+    final: bool
+
+
+class SlotReady(_Message):
+    """A slot has started."""
+
+    pid: int
+
+
+FromPeer = (
+    Hello
+    | Submit
+    | Feed
+    | Attach
+    | Ack
+    | Revoke
+    | Forget
+    | Ping
+    | Inspect
+    | StartWorkers
+    | StopWorkers
+    | Shutdown
+    | Goodbye
+    | Register
+    | Heartbeat
+    | Started
+    | Commit
+    | Leave
+)
+ToClientPeer = Welcome | Refused | ReceiptMessage | NoteMessage | Pong | Inspected | WorkersStarted
+ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held
+ToSlot = RunChunk | Forgotten
+FromSlot = SlotReady | ChunkReport

@@ -1,0 +1,261 @@
+"""A slot: one process that runs one chunk of items at a time and reports what becomes of each.
+
+Nothing that a task raises leaves `Slot.run`; whatever else a task does to the process is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from nbqueue.core.dispatcher import Delivery
+from nbqueue.core.task import Failed, Outcome, Stopped, Succeeded
+from nbqueue.errors import NotSerializable
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.failure import pack_failure, safe_repr
+from nbqueue.wire.function import LoadedFunction, load_function
+from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, RunChunk, SlotReady, ToSlot
+from nbqueue.wire.payload import PackedValues, pack_values
+from nbqueue.worker import context
+from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
+from nbqueue.worker.pipe import Pipe
+
+#: Finished items are reported at least this often while a chunk runs.
+REPORT_S = 0.1
+
+
+class Slot:
+    """Runs chunks until its supervisor closes the pipe."""
+
+    def __init__(self, pipe: Pipe[ToSlot], cell: Cell, *, name: str, blobs: BlobStore | None) -> None:
+        self._pipe = pipe
+        self._cell = cell
+        self._name = name
+        self._blobs = blobs
+        self._functions: dict[bytes, LoadedFunction] = {}
+        self._bodies: dict[bytes, bytes] = {}  # of functions that could not be loaded yet
+        self._in_user_code = False
+        self._token = 0
+
+    def serve(self) -> None:
+        """Run what comes through the pipe."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        self._send(SlotReady(os.getpid()))
+        while (message := self._pipe.receive()) is not None:
+            match message:
+                case RunChunk(delivery):
+                    self.run(delivery)
+                case Forgotten(functions):
+                    for digest in functions.digests:
+                        self._functions.pop(digest, None)
+                        self._bodies.pop(digest, None)
+
+    def run(self, delivery: Delivery) -> None:
+        """Run one chunk and report all its items; never raises because of a task."""
+        report = _Report(delivery, self._send, self._blobs, f"worker {self._name}, attempt {delivery.attempt}")
+        self._token = delivery.token
+        context.enter(delivery, self._cell)
+        self._cell.begin(delivery.token, delivery.start)  # loading a function or a payload runs user code, too
+        try:
+            function = self._load(delivery)
+        except BaseException as error:
+            report.fail_all(error)
+        else:
+            for block in delivery.blocks:
+                first, last = max(block.start, delivery.start), min(block.stop, delivery.stop)
+                self._run_block(function, PackedValues(block.payload, self._blobs), block.start, first, last, report)
+        finally:
+            self._cell.end()
+            context.leave()
+            self._token = 0
+        report.send(final=True)
+
+    def _load(self, delivery: Delivery) -> LoadedFunction:
+        loaded = self._functions.get(delivery.digest)
+        if loaded is None:
+            if delivery.function is not None:
+                self._bodies[delivery.digest] = delivery.function
+            loaded = load_function(self._bodies[delivery.digest], self._blobs)
+            self._functions[delivery.digest] = loaded
+            del self._bodies[delivery.digest]
+        return loaded
+
+    def _run_block(
+        self, function: LoadedFunction, values: PackedValues, base: int, first: int, last: int, report: _Report
+    ) -> None:
+        """Run the items *first* to *last* of a block whose first value belongs to item *base*.
+
+        The loop is written for items that take a microsecond: whatever happens once per item is a local variable.
+        """
+        call = _CALLS[function.call]
+        user_function = function.function
+        numbers, token = self._cell.numbers, self._token
+        plain = values.plain
+        clock = time.perf_counter
+        report_at = report.next_report_at
+        done = report.values
+        for index in range(first, last):
+            if numbers[STOP_TOKEN] == token and self._cell.must_stop(token, index):
+                report.stop(index)
+                done = report.values
+                continue
+            numbers[ITEM] = index
+            try:
+                try:
+                    self._in_user_code = True
+                    argument = plain[index - base] if plain is not None else values.get(index - base)
+                    done.append(user_function(argument) if call is None else call(user_function, argument))
+                    self._in_user_code = False
+                except BaseException as error:
+                    self._in_user_code = False
+                    if self._was_stopped(error, index):
+                        report.stop(index, how="SIGINT")
+                    else:
+                        report.fail(index, error, function.retry_on, _item_repr(values, index - base))
+                    done = report.values
+            except KeyboardInterrupt:  # the signal fell between the task's end and our taking note of it
+                self._in_user_code = False
+                report.stop(index, how="SIGINT")
+                done = report.values
+            if clock() >= report_at:
+                report.send(final=False)
+                done = report.values
+                report_at = report.next_report_at
+
+    def _was_stopped(self, error: BaseException, item: int) -> bool:
+        return isinstance(error, KeyboardInterrupt) and self._cell.must_stop(self._token, item)
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """Interrupt the task, but only the one that the supervisor means, and only while it runs."""
+        if self._in_user_code and self._cell.must_stop(self._token, self._cell.numbers[ITEM]):
+            raise KeyboardInterrupt
+
+    def _send(self, message: FromSlot) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            os._exit(1)  # the supervisor is gone: nobody wants the result
+
+
+class _Report:
+    """Collects what becomes of a chunk's items and sends it in batches, in item order."""
+
+    def __init__(
+        self, delivery: Delivery, send: Callable[[FromSlot], None], blobs: BlobStore | None, where: str
+    ) -> None:
+        self._delivery = delivery
+        self._send = send
+        self._blobs = blobs
+        self._where = where
+        self._outcomes: list[Outcome] = []
+        self._next = delivery.start  # item to which the first of `values` belongs
+        self._wall = time.perf_counter()
+        self._cpu = time.process_time()
+        self.values: list[Any] = []
+        self.next_report_at = self._wall + REPORT_S
+
+    def stop(self, item: int, how: str = "") -> None:
+        """The item was stopped, or not begun."""
+        self._close_values(item)
+        self._outcomes.append(Stopped(item, item + 1, how))
+        self._next = item + 1
+
+    def fail(self, item: int, error: BaseException, retry_on: tuple[type[BaseException], ...], item_repr: str) -> None:
+        """The item raised."""
+        self._close_values(item)
+        self._add_failure(item, error, isinstance(error, retry_on), item_repr)
+        self._next = item + 1
+
+    def fail_all(self, error: BaseException) -> None:
+        """No item of the chunk can run."""
+        for item in range(self._delivery.start, self._delivery.stop):
+            self._add_failure(item, error, False, "")
+        self._next = self._delivery.stop
+
+    def send(self, *, final: bool) -> None:
+        """Report everything collected so far."""
+        self._close_values(self._next + len(self.values))
+        outcomes, self._outcomes = self._outcomes, []
+        if outcomes or final:
+            self._send(ChunkReport(self._delivery.token, outcomes, final))
+        self.next_report_at = time.perf_counter() + REPORT_S
+
+    def _lap(self) -> tuple[float, float]:
+        """Wall and CPU seconds since the last call."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        lap = wall - self._wall, cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+        return lap
+
+    def _close_values(self, stop: int) -> None:
+        """Turn the values collected so far, which end before item *stop*, into outcomes."""
+        if not self.values:
+            return
+        # A stopped or interrupted append may have left one value more or less: the items decide.
+        values, self.values = self.values[: stop - self._next], []
+        wall_s, cpu_s = self._lap()
+        start, count = self._next, len(values)
+        self._next += count
+        folder = self._delivery.run_id.hex()
+        try:
+            packed = list(pack_values(values, start=start, blobs=self._blobs, folder=folder))
+        except NotSerializable:
+            self._pack_one_by_one(values, start, wall_s / count, cpu_s / count)
+            return
+        for length, payload in packed:
+            share = length / count
+            self._outcomes.append(Succeeded(start, start + length, payload, wall_s * share, cpu_s * share))
+            start += length
+
+    def _pack_one_by_one(self, values: list[Any], start: int, wall_s: float, cpu_s: float) -> None:
+        folder = self._delivery.run_id.hex()
+        for item, value in enumerate(values, start):
+            try:
+                [(_, payload)] = pack_values([value], start=item, blobs=self._blobs, folder=folder)
+            except NotSerializable as error:
+                problem = NotSerializable(f"the result of {error}")
+                self._add_failure(item, problem, False, "", wall_s)
+            else:
+                self._outcomes.append(Succeeded(item, item + 1, payload, wall_s, cpu_s))
+
+    def _add_failure(
+        self, item: int, error: BaseException, is_retryable: bool, item_repr: str, wall_s: float | None = None
+    ) -> None:
+        lap_wall_s, cpu_s = self._lap()
+        record = pack_failure(error, item_repr=item_repr, where=self._where, skip_frames=1)
+        self._outcomes.append(Failed(item, record, is_retryable, lap_wall_s if wall_s is None else wall_s, cpu_s))
+
+
+def _call_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments)
+
+
+def _call_full(function: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+    return function(*arguments[0], **arguments[1])
+
+
+#: How an item becomes arguments, by `LoadedFunction.call`; None: it is the only argument.
+_CALLS: dict[str, Callable[[Callable[..., Any], Any], Any] | None] = {
+    "one": None,
+    "star": _call_star,
+    "call": _call_full,
+}
+
+
+def _item_repr(values: PackedValues, index: int) -> str:
+    try:
+        return safe_repr(values.get(index))
+    except BaseException:
+        return "<an item that cannot be unpickled>"
+
+
+def run_slot(end: socket.socket, cell_descriptor: int, *, name: str, blobs: BlobStore | None) -> None:
+    """The life of a slot's process, after its fork."""
+    cell = Cell(cell_descriptor)
+    os.close(cell_descriptor)
+    Slot(Pipe(end, ToSlot), cell, name=name, blobs=blobs).serve()

@@ -1,0 +1,353 @@
+"""The supervisor: takes claims from the broker, has slots run them, and reports.
+
+It alone speaks to the broker, for all its slots. No user code runs in it, so a task that holds the GIL cannot keep it from
+its heartbeat, and it can always tell, and stop, what its slots do. One thread, one selector.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from nbqueue.brokers.base import WorkerPort
+from nbqueue.core.dispatcher import Delivery, HeldClaims
+from nbqueue.core.run import StopHolder
+from nbqueue.core.task import Failed, Killed, Outcome, Released, Stopped, Succeeded
+from nbqueue.errors import BrokerUnavailable
+from nbqueue.wire.messages import ChunkReport, Deliver, Forgotten, FromSlot, Held, RunChunk, SlotReady, Stop, ToWorkerPeer
+from nbqueue.worker.processes import SlotDeath, SlotProcess, ZygoteProcess
+from nbqueue.worker.revoke import Ladder
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 2.0
+#: An item that runs longer than this is reported as STARTED; shorter ones are not worth a message.
+ANNOUNCE_S = 0.05
+#: A chunk fetched ahead that waited so long behind others goes back to the broker, for others to take.
+HOARD_S = 0.5
+
+
+class Work:
+    """A delivery on its way through this supervisor."""
+
+    __slots__ = ("announced", "delivery", "ladder", "reported_to", "since", "stops")
+
+    def __init__(self, delivery: Delivery, now: float) -> None:
+        self.delivery = delivery
+        self.since = now  #: when it arrived; later, when its slot began
+        self.reported_to = delivery.start  #: items before this one have been reported
+        self.announced = False
+        self.stops: list[tuple[int, int]] = []
+        self.ladder: Ladder | None = None
+
+    def is_stopped(self, item: int) -> bool:
+        """Whether the item is to be stopped."""
+        return any(start <= item < stop for start, stop in self.stops)
+
+    def leftovers(self, *, blamed: int | None, reason: str) -> list[Outcome]:
+        """What becomes of the items that were not reported when the slot died while it ran *blamed*."""
+        outcomes: list[Outcome] = []
+        for item in range(self.reported_to, self.delivery.stop):
+            if self.is_stopped(item):
+                how = self.ladder.last.name if self.ladder and self.ladder.last and item == blamed else ""
+                outcomes.append(Stopped(item, item + 1, how))
+            elif item == blamed and not self.was_killed_by_us:
+                outcomes.append(Killed(item, reason))
+        return [*outcomes, Released(self.reported_to, self.delivery.stop)]
+
+    @property
+    def was_killed_by_us(self) -> bool:
+        """Whether the slot died because of a revoke."""
+        return self.ladder is not None and self.ladder.last is not None
+
+
+class Supervisor:
+    """Runs deliveries of one broker in a fixed number of slots."""
+
+    def __init__(
+        self,
+        port: WorkerPort,
+        zygote: ZygoteProcess,
+        *,
+        slots: int,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        lifeline: int | None = None,
+    ) -> None:
+        """Use *slots* slots forked by *zygote*; end when the descriptor *lifeline* closes."""
+        self._port = port
+        self._zygote = zygote
+        self._name = name
+        self._clock = clock
+        self._lifeline = lifeline
+        self._slots: list[SlotProcess[Work]] = [zygote.fork_slot() for _ in range(slots)]
+        self._waiting: deque[Work] = deque()
+        self._functions: dict[bytes, bytes] = {}
+        self._is_stopping = False
+        self._stop_reader, self._stop_writer = os.pipe()
+        self._heartbeat_at = clock()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(port.fileno(), selectors.EVENT_READ, None)
+        self._selector.register(zygote.fileno(), selectors.EVENT_READ, zygote)
+        self._selector.register(self._stop_reader, selectors.EVENT_READ, self._stop_reader)
+        if lifeline is not None:
+            self._selector.register(lifeline, selectors.EVENT_READ, lifeline)
+        for slot in self._slots:
+            self._selector.register(slot.fileno(), selectors.EVENT_READ, slot)
+
+    # -- loop ----------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Work until `stop`, or until the lifeline closes.
+
+        Raises:
+            BrokerUnavailable: The broker is gone, or has taken this supervisor for dead.
+        """
+        try:
+            while not self._is_stopping:
+                self.run_once(timeout_s=self._patience_s())
+        finally:
+            self._shut_down()
+
+    def run_once(self, *, timeout_s: float) -> None:
+        """Wait up to *timeout_s* seconds for something to do, and do it."""
+        for key, _ in self._selector.select(timeout_s):
+            match key.data:
+                case SlotProcess() as slot:
+                    for message in slot.receive_available():
+                        self._take_from_slot(slot, message)
+                case ZygoteProcess() as zygote:
+                    for death in zygote.deaths():
+                        self._take_death(death)
+                case int():
+                    self._is_stopping = True
+        self._look_at_the_clock()
+        while messages := self._port.receive():  # last, because its descriptor may be edge-triggered
+            for message in messages:
+                self._take_from_broker(message)
+
+    def stop(self) -> None:
+        """Let `serve` return; may be called by a signal handler."""
+        os.write(self._stop_writer, b"!")
+
+    def _patience_s(self) -> float:
+        now = self._clock()
+        if self._port_is_quiet_only_until(now):
+            return ANNOUNCE_S
+        return max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
+
+    def _port_is_quiet_only_until(self, now: float) -> bool:
+        """Whether something must be looked at soon: an unannounced item, a ladder, a hoarded chunk."""
+        return bool(self._waiting) or any(
+            slot.work is not None and (not slot.work.announced or slot.work.ladder is not None) for slot in self._slots
+        )
+
+    def _look_at_the_clock(self) -> None:
+        now = self._clock()
+        for slot in self._slots:
+            work = slot.work
+            if work is None:
+                continue
+            if not work.announced and now - work.since >= ANNOUNCE_S:
+                self._announce(slot, work)
+            self._climb_ladder(slot, work, now)
+        while self._waiting and now - self._waiting[-1].since > HOARD_S:
+            self._hand_back(self._waiting.pop())
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_S
+            self._port.heartbeat(self._running())
+
+    def _running(self) -> list[tuple[int, int]]:
+        running = []
+        for slot in self._slots:
+            if slot.work is not None:
+                token = slot.work.delivery.token
+                item = slot.cell.current(token)
+                if item is not None:
+                    running.append((token, item))
+        return running
+
+    def _announce(self, slot: SlotProcess[Work], work: Work) -> None:
+        item = slot.cell.current(work.delivery.token)
+        if item is not None:
+            work.announced = True
+            self._port.started(work.delivery.token, item)
+
+    # -- from the broker -----------------------------------------------------------------------------------------------
+
+    def _take_from_broker(self, message: ToWorkerPeer) -> None:
+        match message:
+            case Deliver(delivery):
+                if delivery.function is not None:
+                    self._functions[delivery.digest] = delivery.function
+                self._waiting.append(Work(delivery, self._clock()))
+                self._fill_slots()
+            case Stop(holder):
+                self._stop_items(holder)
+            case Forgotten(functions):
+                for digest in functions.digests:
+                    self._functions.pop(digest, None)
+                for slot in self._slots:
+                    slot.forget(functions)
+            case Held(claims):
+                self._reconcile(claims)
+
+    def _reconcile(self, claims: HeldClaims) -> None:
+        """Make what the broker believes and what is here the same."""
+        if not claims.known:
+            raise BrokerUnavailable(f"worker {self._name} was silent for too long and was taken for dead")
+        held = set(claims.tokens)
+        mine = {work.delivery.token: work for work in self._all_work()}
+        for token in held - mine.keys():
+            self._port.commit(token, b"", [], final=True)  # the delivery was lost on its way
+        for token in mine.keys() - held:
+            delivery = mine[token].delivery
+            self._stop_items(StopHolder(token, delivery.start, delivery.stop))
+
+    def _all_work(self) -> list[Work]:
+        return [*self._waiting, *(slot.work for slot in self._slots if slot.work is not None)]
+
+    # -- slots ---------------------------------------------------------------------------------------------------------
+
+    def _fill_slots(self) -> None:
+        for slot in self._slots:
+            if not self._waiting:
+                return
+            if slot.is_ready and slot.work is None:
+                self._begin(slot, self._waiting.popleft())
+
+    def _begin(self, slot: SlotProcess[Work], work: Work) -> None:
+        delivery = work.delivery
+        work.since = self._clock()
+        if delivery.attempt > 1:
+            # It may have killed a process before: say what runs before it does, so that the blame cannot be missed.
+            self._port.started(delivery.token, delivery.start)
+        body = None if delivery.digest in slot.functions else self._functions.get(delivery.digest)
+        slot.functions.add(delivery.digest)
+        slot.work = work
+        self._install_stop(slot, work)
+        slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
+
+    def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
+        match message:
+            case SlotReady():
+                slot.is_ready = True
+            case ChunkReport(token, outcomes, final):
+                self._take_report(slot, token, outcomes, final=final)
+        self._fill_slots()
+
+    def _take_report(self, slot: SlotProcess[Work], token: int, outcomes: list[Outcome], *, final: bool) -> None:
+        work = slot.work
+        if work is None or work.delivery.token != token:
+            return
+        self._port.commit(token, work.delivery.run_id, outcomes, final=final)
+        if final:
+            slot.work = None
+            return
+        if outcomes:
+            work.reported_to = _end_of(outcomes[-1])
+        if work.ladder is not None and work.ladder.item < work.reported_to:
+            work.ladder = None
+        self._install_stop(slot, work)
+
+    def _take_death(self, death: SlotDeath) -> None:
+        if death.pid is None:
+            self._replace_zygote()
+            return
+        slot = next((slot for slot in self._slots if slot.pid == death.pid), None)
+        if slot is None:
+            return
+        for message in slot.receive_available():  # what it said before it died
+            self._take_from_slot(slot, message)
+        self._bury(slot, death.reason)
+        self._fill_slots()
+
+    def _bury(self, slot: SlotProcess[Work], reason: str) -> None:
+        """Report what a dead slot left undone, and put a new one in its place."""
+        if slot.work is not None:
+            work, token = slot.work, slot.work.delivery.token
+            blamed = slot.cell.current(token)
+            logger.warning("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
+            self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
+        self._selector.unregister(slot.fileno())
+        slot.close()
+        replacement: SlotProcess[Work] = self._zygote.fork_slot()
+        self._selector.register(replacement.fileno(), selectors.EVENT_READ, replacement)
+        self._slots[self._slots.index(slot)] = replacement
+
+    def _replace_zygote(self) -> None:
+        """The zygote died, and its slots with it."""
+        self._selector.unregister(self._zygote.fileno())
+        self._zygote = self._zygote.restart()
+        self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote)
+        for slot in list(self._slots):
+            self._bury(slot, "the process that starts the slots was killed")
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def _stop_items(self, holder: StopHolder) -> None:
+        for work in list(self._waiting):
+            if work.delivery.token == holder.token:
+                work.stops.append((holder.start, holder.stop))
+                if holder.start <= work.delivery.start and work.delivery.stop <= holder.stop:
+                    self._waiting.remove(work)
+                    self._hand_back(work)
+        for slot in self._slots:
+            if slot.work is not None and slot.work.delivery.token == holder.token:
+                slot.work.stops.append((holder.start, holder.stop))
+                self._install_stop(slot, slot.work)
+                self._climb_ladder(slot, slot.work, self._clock())
+
+    def _install_stop(self, slot: SlotProcess[Work], work: Work) -> None:
+        """Show the slot the next range that it must not run; the cell has room for one."""
+        ahead = [(start, stop) for start, stop in work.stops if stop > work.reported_to]
+        if ahead:
+            start, stop = min(ahead)
+            slot.cell.ask_to_stop(work.delivery.token, start, stop)
+
+    def _climb_ladder(self, slot: SlotProcess[Work], work: Work, now: float) -> None:
+        """Send the signal that is due, if the item that is to be stopped is the one that runs at this moment."""
+        item = slot.cell.current(work.delivery.token)
+        if item is None or not work.is_stopped(item):
+            return
+        if work.ladder is None or work.ladder.item != item:
+            work.ladder = Ladder(item)
+        due = work.ladder.climb(now)
+        if due is not None:
+            slot.signal(due)
+
+    def _hand_back(self, work: Work) -> None:
+        """Return a delivery that has not begun."""
+        delivery = work.delivery
+        outcomes = work.leftovers(blamed=None, reason="")
+        self._port.commit(delivery.token, delivery.run_id, outcomes, final=True)
+
+    def _shut_down(self) -> None:
+        """End all slots; what they ran goes back to the broker unblamed."""
+        for work in self._all_work():
+            try:
+                self._hand_back(work)
+            except BrokerUnavailable:
+                break
+        self._zygote.close()
+        for slot in self._slots:
+            slot.close()
+        self._selector.close()
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+        self._port.close()
+
+
+def _end_of(outcome: Outcome) -> int:
+    """The item after the last one that the outcome speaks of."""
+    match outcome:
+        case Succeeded(stop=stop) | Stopped(stop=stop) | Released(stop=stop):
+            return stop
+        case Failed(item=item) | Killed(item=item):
+            return item + 1

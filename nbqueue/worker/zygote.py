@@ -1,0 +1,136 @@
+"""The zygote: a fresh, single-threaded interpreter that has everything loaded and forks slots.
+
+Forking it takes a millisecond, so a slot that was killed is back at once; and since it never ran a task, nothing of one
+task can be found by another. It is also the slots' parent, so it knows how each of them died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.worker.slot import run_slot
+from nbqueue.worker.zygote_protocol import BORN, DIED, RECORD, receive_roots
+
+_PR_SET_PDEATHSIG = 1
+_KILOBYTE = 1024
+
+
+class Zygote:
+    """Forks slots on demand, reaps them, and takes them all with it when its supervisor is gone."""
+
+    def __init__(self, control: socket.socket, *, name: str) -> None:
+        self._control = control
+        self._name = name
+        self._blobs: BlobStore | None = None
+        self._slots: set[int] = set()
+        self._wakeup_reader, self._wakeup_writer = os.pipe()
+        os.set_blocking(self._wakeup_reader, False)
+        os.set_blocking(self._wakeup_writer, False)
+
+    def serve(self) -> None:
+        """Work until the supervisor closes the control socket, however it ends."""
+        roots = receive_roots(self._control)
+        self._blobs = BlobStore(roots) if roots else None
+        signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            while True:
+                readable, _, _ = select.select([self._control, self._wakeup_reader], [], [])
+                if self._wakeup_reader in readable:
+                    os.read(self._wakeup_reader, 4096)
+                self._reap()
+                if self._control in readable and not self._fork_one():
+                    return
+        finally:
+            self._kill_all()
+
+    def _fork_one(self) -> bool:
+        request, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+        if not request:
+            return False
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_slot(parent, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._slots.add(pid)
+        self._tell(BORN, pid, 0, 0)
+        return True
+
+    def _become_slot(self, parent: int, descriptors: list[int]) -> None:
+        """Turn the fork into a slot; never returns."""
+        status = 1
+        try:
+            os.setsid()
+            _die_with(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wakeup_reader)
+            os.close(self._wakeup_writer)
+            end = socket.socket(fileno=descriptors[0])
+            run_slot(end, descriptors[1], name=self._name, blobs=self._blobs)
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while self._slots:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if pid in self._slots:
+                self._slots.discard(pid)
+                _kill_group(pid)  # what the task left behind
+                self._tell(DIED, pid, status, usage.ru_maxrss * _KILOBYTE)
+
+    def _tell(self, kind: bytes, pid: int, status: int, peak_bytes: int) -> None:
+        try:
+            self._control.sendall(RECORD.pack(kind, pid, status, peak_bytes))
+        except OSError:
+            pass  # the supervisor is gone; the next read of the control socket says so
+
+    def _kill_all(self) -> None:
+        for pid in self._slots:
+            _kill_group(pid)
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # nobody is left in it, or only what we may not touch
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when *parent* dies (Linux; elsewhere the zygote's end does it)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # it died before we asked
+
+
+def main() -> None:
+    """``python -m nbqueue.worker.zygote CONTROL_FD NAME``."""
+    descriptor, name = sys.argv[1:]
+    sys.argv = [name]
+    gc.collect()
+    gc.freeze()  # keep the collector from touching, and so copying, shared pages in the forks
+    Zygote(socket.socket(fileno=int(descriptor)), name=name).serve()
+
+
+if __name__ == "__main__":
+    main()
