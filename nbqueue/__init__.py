@@ -9,40 +9,45 @@ squares.get()  # the list
 
 from __future__ import annotations
 
-from builtins import TimeoutError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from nbqueue import errors
-from nbqueue._api import (
-    App,
-    as_completed,
-    connect,
-    current_task,
-    imap,
-    imap_unordered,
-    map,
-    options,
-    start_workers,
-    starmap,
-    submit,
-    wait,
-)
 from nbqueue._version import __version__
-from nbqueue.client.result import AsyncResult, ItemError, MapResult
-from nbqueue.errors import (
-    BrokerUnavailable,
-    EnvironmentMismatch,
-    NBQueueError,
-    NotSerializable,
-    NoWorkers,
-    ProtocolError,
-    QueueFull,
-    RemoteError,
-    TaskExpired,
-    TaskRevoked,
-    UnknownTask,
-    UnsafeConnectionFile,
-    WorkerLost,
-)
+
+if TYPE_CHECKING:
+    from builtins import TimeoutError
+
+    from nbqueue import errors
+    from nbqueue._api import (
+        App,
+        as_completed,
+        connect,
+        current_task,
+        imap,
+        imap_unordered,
+        map,
+        options,
+        starmap,
+        start_workers,
+        submit,
+        wait,
+    )
+    from nbqueue.client.result import AsyncResult, ItemError, MapResult
+    from nbqueue.errors import (
+        BrokerUnavailable,
+        EnvironmentMismatch,
+        NBQueueError,
+        NotSerializable,
+        NoWorkers,
+        ProtocolError,
+        QueueFull,
+        RemoteError,
+        TaskExpired,
+        TaskRevoked,
+        UnknownTask,
+        UnsafeConnectionFile,
+        WorkerLost,
+    )
 
 __all__ = [
     "App",
@@ -77,3 +82,29 @@ __all__ = [
     "submit",
     "wait",
 ]
+
+#: Where the public names live. They are loaded on first use: the hub, supervisors and zygotes are processes of this
+#: package too, and must start in milliseconds.
+_MODULES = {
+    "nbqueue._api": (
+        *("App", "as_completed", "connect", "current_task", "imap", "imap_unordered", "map", "options", "starmap"),
+        *("start_workers", "submit", "wait"),
+    ),
+    "nbqueue.client.result": ("AsyncResult", "ItemError", "MapResult"),
+    "builtins": ("TimeoutError",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("nbqueue.errors")
+    if name not in __all__:
+        raise AttributeError(f"module 'nbqueue' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "nbqueue.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

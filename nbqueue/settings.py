@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import site
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if environment.get(variable):
                 values[name] = _convert(variable, environment[variable], cls.__annotations__[name])
         values.update({name: value for name, value in arguments.items() if value is not None})
+        values["runtime_dir"] = Path(values["runtime_dir"])
         settings = cls(**values)
         if settings.workers < 0:
             raise ValueError(f"workers must be 0 or more, not {settings.workers}")
@@ -93,6 +95,16 @@ def default_hub_name() -> str:
     """One hub per Python environment, since functions pickled in one need not run in another."""
     environment = f"{sys.prefix}|{sys.version_info.major}.{sys.version_info.minor}"
     return f"default-{hashlib.blake2b(environment.encode(), digest_size=4).hexdigest()}"
+
+
+def process_environment() -> dict[str, str]:
+    """The environment for processes of this package: the same, but able to import it where it is not installed."""
+    environment = dict(os.environ)
+    home = str(Path(__file__).resolve().parents[1])
+    if home not in (*site.getsitepackages(), site.getusersitepackages()):
+        known = environment.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (known, home)))
+    return environment
 
 
 def usable_cores() -> int:

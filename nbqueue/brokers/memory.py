@@ -52,9 +52,7 @@ class _Mailbox(Generic[Message]):
                 pass
         except BlockingIOError:
             pass
-        messages = list(self._messages)
-        self._messages.clear()
-        return messages
+        return [self._messages.popleft() for _ in range(len(self._messages))]  # others may put meanwhile
 
     def close(self) -> None:
         os.close(self._reader)

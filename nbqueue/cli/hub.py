@@ -35,6 +35,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.chdir(folder)
     os.set_inheritable(lock_fd, False)
+    os.pwrite(lock_fd, str(os.getpid()).encode(), 0)  # for `nbqueue stop`, should the connection file be unreadable
     os.set_inheritable(ready_fd, False)
 
     log = folder / f"hub-{name}-worker-{{}}.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -113,7 +112,7 @@ class App:
     def _open(self) -> None:
         self._broker = open_broker(self.settings.url, self.settings)
         assert self._broker is not None, "a broker was found or started"
-        port = self._broker.open_client(secrets.token_bytes(16))
+        port = self._broker.open_client(os.urandom(16))
         self._link = link = Link(port, submit_timeout_s=self.settings.submit_timeout_s)
         if self.settings.workers:
             _, started = link.start_workers(self.settings.workers)

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 PING_S = 2.0
 #: A run that was not heard of for so long is asked for again: a missed message can delay, never hang.
 REREAD_S = 5.0
+#: So many forgotten runs are worth a message of their own; fewer travel with the next one.
+FORGET_RUNS = 256
 #: At most so many runs are asked for in one go.
 REREAD_RUNS = 200
 #: Acknowledge after this many entries or bytes, well before the broker's window is used up.
@@ -169,7 +171,9 @@ class Link:
         self._take_credit(blocks)
 
         def command(port: ClientPort) -> None:
-            submission = self._submissions[run_id]
+            submission = self._submissions.get(run_id)
+            if submission is None:  # the run was given up
+                return self._credit.give_back(*_weight(blocks))
             submission.blocks.extend(blocks)
             submission.closed = submission.closed or closed
             if submission.full_since is None:
@@ -283,8 +287,13 @@ class Link:
         self._is_awake.clear()
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_reader, 4096)
+        has_news = bool(self._commands)
         while self._commands:
             self._commands.popleft()(self._port)
+        if self._forgotten and (has_news or len(self._forgotten) >= FORGET_RUNS):
+            self._forget()
+
+    def _forget(self) -> None:
         if self._forgotten:
             self._port.forget([self._forgotten.popleft() for _ in range(len(self._forgotten))])
 
@@ -340,6 +349,9 @@ class Link:
         if submission is None:
             return
         now = time.monotonic()
+        follower = self._followers.get(receipt.run_id)
+        if follower is not None:
+            follower.run.slots = max(follower.run.slots, receipt.slots)
         submission.is_known = submission.is_known or (receipt.known and not receipt.is_full) or receipt.total > 0
         while submission.blocks and submission.blocks[0].stop <= receipt.total:
             self._credit.give_back(*_weight([submission.blocks.popleft()]))
@@ -349,7 +361,6 @@ class Link:
             submission.full_since = None
             if submission.closed:
                 del self._submissions[receipt.run_id]
-            follower = self._followers.get(receipt.run_id)
             if follower is not None:
                 with follower.run.changed:
                     follower.run.changed.notify_all()
@@ -398,6 +409,7 @@ class Link:
             self._pinged_at = now
             self._port.ping()
             self._ack()
+            self._forget()
         if now - self._reread_at >= REREAD_S:
             self._reread_at = now
             self._reread(now)

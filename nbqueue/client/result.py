@@ -15,7 +15,7 @@ from nbqueue.client.run import ClientRun
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry
-from nbqueue.errors import TaskExpired, TaskRevoked, WorkerLost
+from nbqueue.errors import NBQueueError, TaskExpired, TaskRevoked, WorkerLost
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import first_line, rebuild, unpack_failure
 from nbqueue.wire.payload import PackedValues
@@ -237,7 +237,10 @@ class AsyncResult(Future[Any]):
         """Wait without blocking the event loop; cancelling the wait leaves the task alone."""
         import asyncio
 
-        return asyncio.shield(asyncio.wrap_future(self)).__await__()
+        ended = asyncio.get_running_loop().create_future()
+        self.add_done_callback(lambda handle: ended.done() or ended.set_result(None))
+        yield from ended
+        return self.get()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(self)`` at the end: in the running event loop if there is one, else in the I/O thread."""
@@ -260,7 +263,10 @@ class AsyncResult(Future[Any]):
 
     def on_over(self) -> None:
         """Called once by the I/O thread."""
-        self.set_result(None)
+        if self.state == "SUCCESS":
+            self.set_result(None)
+        else:
+            self.set_exception(NBQueueError(self.state))  # for `futures.wait`; `exception` makes the true one
 
     def show_in(self, view: View | None) -> None:
         """The view to be finished when somebody has waited for the end."""
@@ -444,7 +450,7 @@ class MapResult(AsyncResult):
         run = self.run
         with run.changed:
             while (entry := run.entry_of(item)) is None:
-                if item >= run.counts.total and (run.counts.closed or run.is_finished):
+                if item >= run.counts.total and run.is_finished:
                     return None
                 if run.error is not None:
                     raise run.error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -200,7 +200,7 @@ class Submitter:
             raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
         digest, body = pack_function(fn, call=call, retry_on=retry_on(self._options), blobs=broker.blobs)
         spec = RunSpec(
-            run_id=secrets.token_bytes(16),
+            run_id=os.urandom(16),
             function=digest,
             label=self._options["label"] or _name_of(fn),
             options=task_options(self._options, chunksize=chunksize),

@@ -85,6 +85,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     total: int
     is_full: bool = False  #: these were not taken; offer them again later
     known: bool = True  #: False: there is no such run to feed
+    slots: int = 0  #: connected to the broker
 
 
 class HeldClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,7 +283,7 @@ class Dispatcher:
         self._owners[spec.run_id] = client_id
         self._client(client_id, now).cursors[spec.run_id] = 0
         self._feed(run, blocks, closed=closed, now=now)
-        return Receipt(run_id=spec.run_id, total=run.total)
+        return Receipt(run_id=spec.run_id, total=run.total, slots=self.slots)
 
     def feed(
         self, client_id: bytes, run_id: bytes, *, blocks: Sequence[Block], closed: bool, now: float
@@ -297,7 +298,7 @@ class Dispatcher:
             return Receipt(run_id=run_id, total=run.total, is_full=True)
         if not run.closed:
             self._feed(run, blocks, closed=closed, now=now)
-        return Receipt(run_id=run_id, total=run.total)
+        return Receipt(run_id=run_id, total=run.total, slots=self.slots)
 
     def _feed(self, run: Run, blocks: Sequence[Block], *, closed: bool, now: float) -> None:
         before = run.total
@@ -305,7 +306,7 @@ class Dispatcher:
         expires_s = run.spec.options.expires_s
         if expires_s is not None and run.total > before:
             self._add_wake(now + expires_s, run, before, run.total, Trigger.EXPIRE)
-        self._changed(run, now)
+        self._changed(run, now, tell=run.is_finished)  # what was fed the client knows
 
     def _is_full(self, blocks: Sequence[Block]) -> bool:
         items = sum(block.stop - block.start for block in blocks)
@@ -458,7 +459,7 @@ class Dispatcher:
         if run is not None:
             name = worker.info.name if worker is not None else ""
             for outcome in outcomes:
-                self._take_outcome(run, token, outcome, name, now)
+                self._take_outcome(run, token if claim is not None else 0, outcome, name, now)
                 if worker is not None:
                     worker.done += _item_count(outcome)
         if final and claim is not None and worker is not None:
@@ -577,9 +578,10 @@ class Dispatcher:
     def _holder_of(self, token: int) -> bytes | None:
         return next((worker_id for worker_id, worker in self._workers.items() if token in worker.claims), None)
 
-    def _changed(self, run: Run, now: float, *, assign: bool = True) -> None:
+    def _changed(self, run: Run, now: float, *, assign: bool = True, tell: bool = True) -> None:
         """Bring everything that depends on the run up to date."""
-        self._dirty[run.spec.run_id] = run
+        if tell:
+            self._dirty[run.spec.run_id] = run
         self._account(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes)
         if run.is_finished and run.finished_at is None:
             run.finished_at = now
@@ -632,6 +634,7 @@ class Dispatcher:
         claim = run.claim(size=size, token=self._next_token, worker_id=worker.info.worker_id, now=now)
         self._next_token += 1
         if claim is None:
+            self._changed(run, now, assign=False)  # what was claimed too often has ended
             return True
         worker.claims[claim.token] = claim
         self._effects.append(ToWorker(worker.info.worker_id, self._delivery(run, claim, worker)))

@@ -41,7 +41,7 @@ class LocalLauncher:
         self._count += 1
         log = self._log(self._count)
         command = [
-            *(python or self._python, "-m", "nbqueue.cli.worker", "--lifeline"),
+            *(python or self._python, "-P", "-m", "nbqueue.cli.worker", "--lifeline"),
             *("--runtime-dir", str(self._folder), "--hub-name", self._hub_name, "--concurrency", str(slots)),
         ]
         try:

@@ -7,8 +7,9 @@ import linecache
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -59,6 +60,25 @@ def pack_function(
     Raises:
         NotSerializable: It, or something that it uses, cannot be pickled.
     """
+    place = (os.getcwd(), tuple(sys.path))
+    is_constant = _is_constant(function) and not retry_on
+    if is_constant:
+        known = _PACKED.get(function)
+        if known is not None and known[:3] == (function.__code__, call, place):
+            return known[3]
+    packed = _pack(function, call, retry_on, blobs, place)
+    if is_constant:
+        _PACKED[function] = (function.__code__, call, place, packed)
+    return packed
+
+
+def _pack(
+    function: Callable[..., Any],
+    call: Call,
+    retry_on: tuple[type[BaseException], ...],
+    blobs: BlobStore | None,
+    place: tuple[str, tuple[str, ...]],
+) -> tuple[bytes, bytes]:
     try:
         parts = pickle_parts((function, retry_on))
     except NotSerializable as error:
@@ -69,7 +89,7 @@ def pack_function(
             "Create such objects inside the function, or pass what is needed to make them."
         ) from error.__cause__
     sources = dict(_cell_sources(function))
-    facts = _encode([call, sources, os.getcwd(), sys.path])
+    facts = _encode([call, sources, *place])
     digest = hashlib.blake2b(facts, digest_size=32)
     for part in parts:
         digest.update(part)
@@ -77,8 +97,36 @@ def pack_function(
         packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
     else:
         packed = b"".join(parts)
-    body = FunctionBody(packed, call, sources, os.getcwd(), list(sys.path))
+    folder, path = place
+    body = FunctionBody(packed, call, sources, folder, list(path))
     return digest.digest(), _encode(body)
+
+
+#: Functions whose pickle cannot change, with all it was made from; in a loop of submits pickling would cost the most.
+_PACKED: weakref.WeakKeyDictionary[Callable[..., Any], tuple[types.CodeType, Call, Any, tuple[bytes, bytes]]]
+_PACKED = weakref.WeakKeyDictionary()
+
+
+def _is_constant(function: object) -> TypeGuard[types.FunctionType]:
+    """Whether the function carries nothing that could be changed: no closure, no defaults, no globals but modules."""
+    return (
+        type(function) is types.FunctionType
+        and function.__closure__ is None
+        and function.__defaults__ is None
+        and function.__kwdefaults__ is None
+        and not function.__dict__
+        and not function.__annotations__
+        and all(
+            isinstance(function.__globals__.get(name, types), types.ModuleType) for name in _names(function.__code__)
+        )
+    )
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
 
 
 def load_function(body: bytes, blobs: BlobStore | None) -> LoadedFunction:

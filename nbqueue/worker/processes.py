@@ -88,7 +88,7 @@ class ZygoteProcess:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbqueue.worker.zygote", str(theirs.fileno()), name],
+                [sys.executable, "-P", "-m", "nbqueue.worker.zygote", str(theirs.fileno()), name],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,

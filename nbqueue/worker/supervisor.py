@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -287,6 +288,7 @@ class Supervisor:
         self._zygote = self._zygote.restart()
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote)
         for slot in list(self._slots):
+            slot.signal(signal.SIGKILL)  # its group: what the task left behind
             self._bury(slot, "the process that starts the slots was killed")
 
     # -- stopping ------------------------------------------------------------------------------------------------------

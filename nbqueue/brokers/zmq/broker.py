@@ -50,6 +50,8 @@ from nbqueue.wire.messages import (
 HELLO_TIMEOUT_S = 5.0
 #: A hub that was not heard for so long is looked after.
 SILENCE_S = 3.0
+#: Messages that travel in one piece at most.
+FLUSH_MESSAGES = 64
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -112,6 +114,7 @@ class _Link:
         self._socket = dealer(context, connection.endpoint, identity)
         self._heard_at = time.monotonic()
         self._early: list[Any] = []
+        self._unsent: list[bytes] = []
 
     def fileno(self) -> int:
         return int(self._socket.getsockopt(zmq.FD))
@@ -144,14 +147,24 @@ class _Link:
 
     def _send_hello(self) -> None:
         self.send(Hello(PROTOCOL_VERSION, self._connection.token, self._role, PYTHON))
+        self.flush()
 
     def send(self, message: msgspec.Struct) -> None:
-        """Queue a message; never blocks."""
-        with translate_zmq_errors(self._connection.endpoint):
-            self._socket.send_multipart([MAGIC, encode(message)], zmq.DONTWAIT)
+        """Queue a message for the next `flush`: what is said in one breath travels in one piece."""
+        self._unsent.append(encode(message))
+        if len(self._unsent) >= FLUSH_MESSAGES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued; never blocks."""
+        if self._unsent:
+            frames, self._unsent = [MAGIC, *self._unsent], []
+            with translate_zmq_errors(self._connection.endpoint):
+                self._socket.send_multipart(frames, zmq.DONTWAIT)
 
     def receive(self) -> list[Any]:
-        """All that has arrived."""
+        """All that has arrived; what was queued is sent before."""
+        self.flush()
         messages, self._early = self._early + self._receive(), []
         if not messages:
             self._check_silence()
@@ -200,6 +213,7 @@ class _Link:
         if farewell is not None:
             try:
                 self.send(farewell)
+                self.flush()
             except BrokerUnavailable:
                 pass  # nobody is there to hear it
         self._socket.close()

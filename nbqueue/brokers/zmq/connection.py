@@ -7,6 +7,7 @@ and a lock held for the hub's life tells a live hub from a stale file.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import stat
 import tempfile
@@ -66,7 +67,8 @@ class HubFiles:
     @property
     def blob_roots(self) -> list[Path]:
         """Folders for large payloads: memory first, then disk."""
-        leaf = f"nbqueue-{os.getuid()}-{self.name}"
+        folder = hashlib.blake2b(os.fsencode(self.folder.absolute()), digest_size=4).hexdigest()
+        leaf = f"nbqueue-{os.getuid()}-{self.name}-{folder}"
         memory = Path("/dev/shm")  # noqa: S108 -- checked to be ours by `secure_folder` before anything is put there
         roots = [memory] if memory.is_dir() and os.access(memory, os.W_OK) else []
         roots.append(Path(tempfile.gettempdir()))
@@ -109,10 +111,10 @@ class HubFiles:
         return _decode_connection(self.connection, data)
 
     def pid_in_any_version(self) -> int | None:
-        """The hub's process, even if its connection file was written by another version; None if it does not say."""
+        """The process that holds the hub's lock, whatever its connection file looks like; None if it does not say."""
         try:
-            return msgspec.json.decode(self.connection.read_bytes(), type=_Version).pid
-        except (OSError, msgspec.MsgspecError):
+            return int(self.lock.read_bytes())
+        except (OSError, ValueError):
             return None
 
     def try_lock(self) -> int | None:
@@ -145,8 +147,12 @@ def secure_folder(folder: Path) -> None:
 
     Raises:
         UnsafeConnectionFile: It belongs to somebody else or others may enter it.
+        BrokerUnavailable: It cannot be made.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerUnavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
     check_private(folder, folder.lstat())
 
 

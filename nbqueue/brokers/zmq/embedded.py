@@ -16,6 +16,7 @@ from pathlib import Path
 from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection, HubFiles
 from nbqueue.errors import BrokerUnavailable
+from nbqueue.settings import process_environment
 
 #: A hub is up within this time, on any machine that is not on its knees.
 START_TIMEOUT_S = 15.0
@@ -33,8 +34,8 @@ def find_hub(folder: Path, name: str) -> ZmqBroker | None:
     if not folder.exists():
         return None
     files.secure_folder()
-    connection = files.read_connection()
-    if connection is None or not files.is_hub_alive():
+    connection = files.read_connection() if files.is_hub_alive() else None  # a dead hub's file may look as it likes
+    if connection is None:
         return None
     return ZmqBroker(connection, is_alive=files.is_hub_alive)
 
@@ -59,9 +60,10 @@ def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: 
     files.endpoint  # noqa: B018 -- refuses a path that is too long, before anything is started
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        connection = files.read_connection()
         lock = files.try_lock()
-        if lock is not None:
+        if lock is None:
+            connection = files.read_connection()
+        else:
             try:
                 connection = _start(files, lock, workers, idle_timeout_s, worker_python)
             finally:
@@ -75,9 +77,10 @@ def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: 
 
 def _start(files: HubFiles, lock: int, workers: int, idle_timeout_s: float, worker_python: str) -> Connection:
     files.connection.unlink(missing_ok=True)  # of a hub that is dead: we have its lock
+    os.ftruncate(lock, 0)  # its pid
     ready_reader, ready_writer = os.pipe()
     command = [
-        *(sys.executable, "-m", "nbqueue.cli.hub", "--folder", str(files.folder), "--name", files.name),
+        *(sys.executable, "-P", "-m", "nbqueue.cli.hub", "--folder", str(files.folder), "--name", files.name),
         *("--workers", str(workers), "--idle-timeout", str(idle_timeout_s), "--worker-python", worker_python),
         *("--lock-fd", str(lock), "--ready-fd", str(ready_writer)),
     ]
@@ -112,6 +115,7 @@ def _spawn_detached(command: list[str], log: Path, *, keep: tuple[int, ...]) -> 
             stderr=output,
             start_new_session=True,
             pass_fds=keep,
+            env=process_environment(),
         )
     process.wait(START_TIMEOUT_S)
 

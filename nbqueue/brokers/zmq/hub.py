@@ -7,6 +7,7 @@ authenticates peers, carries out effects and looks after the local workers.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -60,6 +61,8 @@ TICK_S = 0.5
 REAP_S = 0.1
 #: Transport messages handled before effects are sent, so that one busy peer cannot starve the others.
 BATCH = 256
+#: A receipt waits this long for other news to travel with: nobody needs it sooner.
+RECEIPT_DELAY_S = 0.002
 #: A peer that sent more bad frames than this gets no answer any more.
 MAX_BAD_FRAMES = 100
 IDENTITY_BYTES = 16
@@ -76,12 +79,13 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Peer:
-    __slots__ = ("bad_frames", "outbox", "role")
+    __slots__ = ("bad_frames", "outbox", "role", "send_at")
 
     def __init__(self) -> None:
         self.role = ""
         self.bad_frames = 0
         self.outbox: deque[bytes] = deque()
+        self.send_at = math.inf  #: when the outbox is to be sent at the latest
 
 
 class _Start(msgspec.Struct, kw_only=True):
@@ -114,8 +118,11 @@ class Hub:
         self._workers = workers
         self._pid = pid
         self._socket = router(context, options.endpoint)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
         self._decoder: Decoder[FromPeer] = Decoder(FromPeer)
         self._peers: dict[bytes, _Peer] = {}
+        self._waiting_peers: dict[bytes, _Peer] = {}  # those whose outbox is not empty
         self._pids: dict[int, bytes] = {}  # of registered supervisors
         self._starts: list[_Start] = []
         self._restarts: deque[float] = deque(maxlen=3)
@@ -134,7 +141,7 @@ class Hub:
 
     def run_once(self, *, timeout_s: float) -> None:
         """Wait for messages for up to *timeout_s* seconds and handle them, and whatever time has brought."""
-        if self._socket.poll(int(timeout_s * 1000) if timeout_s > 0 else 0):
+        if self._poller.poll(math.ceil(timeout_s * 1000)):
             self._receive()
         self._look_at_the_clock()
         self._carry_out_effects()
@@ -151,8 +158,8 @@ class Hub:
         self._socket.close()
 
     def _next_look_s(self) -> float:
-        if any(peer.outbox for peer in self._peers.values()):
-            return 0.005  # a peer's pipe is full: try again soon
+        if self._waiting_peers:
+            return RECEIPT_DELAY_S
         wake = self._dispatcher.next_wake()
         until_due = TICK_S if wake is None else max(0.001, wake - self._clock())
         return min(TICK_S, until_due, REAP_S if self._workers is not None and self._workers.slots else TICK_S)
@@ -250,10 +257,10 @@ class Hub:
         match message:
             case Submit(spec, function, blocks, closed):
                 receipt = dispatcher.submit(identity, spec, function=function, blocks=blocks, closed=closed, now=now)
-                self._answer(identity, ReceiptMessage(receipt))
+                self._answer(identity, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
             case Feed(run_id, blocks, closed):
                 receipt = dispatcher.feed(identity, run_id, blocks=blocks, closed=closed, now=now)
-                self._answer(identity, ReceiptMessage(receipt))
+                self._answer(identity, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
             case Attach(run_id, cursor):
                 dispatcher.attach(identity, run_id, cursor=cursor, now=now)
             case Ack(entries, size_bytes):
@@ -364,22 +371,30 @@ class Hub:
                 case _:
                     assert_never(effect)
 
-    def _answer(self, identity: bytes, message: msgspec.Struct) -> None:
+    def _answer(self, identity: bytes, message: msgspec.Struct, *, delay_s: float = 0.0) -> None:
         peer = self._peers.get(identity)
         if peer is not None:
             peer.outbox.append(encode(message))
+            peer.send_at = min(peer.send_at, self._clock() + delay_s) if delay_s else -math.inf
+            self._waiting_peers[identity] = peer
 
     def _send_pending(self) -> None:
-        for identity, peer in list(self._peers.items()):
-            if peer.outbox:
-                self._send_outbox(identity, peer)
+        """Send what waits, to workers first: a client can wait, a slot that idles should not."""
+        if not self._waiting_peers:
+            return
+        now = self._clock()
+        waiting = [(identity, peer) for identity, peer in self._waiting_peers.items() if peer.send_at <= now]
+        for identity, peer in sorted(waiting, key=_clients_last):
+            if self._send_outbox(identity, peer):
+                del self._waiting_peers[identity]
 
-    def _send_outbox(self, identity: bytes, peer: _Peer) -> None:
+    def _send_outbox(self, identity: bytes, peer: _Peer) -> bool:
+        """Send all that waits for a peer; False when its pipe is full."""
         frames = list(peer.outbox)
         try:
             self._socket.send_multipart([identity, MAGIC, *frames], zmq.DONTWAIT)
         except zmq.Again:
-            return  # its pipe is full: what it must know stays here
+            return False  # what it must know stays here
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -387,3 +402,9 @@ class Hub:
             if not peer.role:
                 self._peers.pop(identity, None)
         peer.outbox.clear()
+        peer.send_at = math.inf
+        return True
+
+
+def _clients_last(item: tuple[bytes, _Peer]) -> bool:
+    return item[1].role != "worker"
