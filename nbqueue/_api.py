@@ -46,22 +46,33 @@ class App(client_app.App):
         super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_show)
 
 
-_lock = threading.Lock()
-_default: App | None = None
+class _Default:
+    """The default app of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._app: App | None = None
+
+    def app(self) -> App:
+        """The app in use; made when there is none."""
+        with self._lock:
+            if self._app is None:
+                self._app = App()
+            return self._app
+
+    def use(self, app: App) -> None:
+        """From now on, use *app*."""
+        with self._lock:
+            self._app = app
+
+    def close(self) -> None:
+        """Disconnect, at the end of the process."""
+        if self._app is not None:
+            self._app.close()
 
 
-def _default_app() -> App:
-    global _default
-    with _lock:
-        if _default is None:
-            _default = App()
-            atexit.register(_close_default)
-        return _default
-
-
-def _close_default() -> None:
-    if _default is not None:
-        _default.close()
+_default = _Default()
+atexit.register(_default.close)
 
 
 def connect(url: str | None = None, *, name: str | None = None, workers: int | None = None) -> App:
@@ -79,12 +90,8 @@ def connect(url: str | None = None, *, name: str | None = None, workers: int | N
         BrokerUnavailable: It cannot be reached or started.
         EnvironmentMismatch: It runs versions that do not fit.
     """
-    global _default
     app = App(url, name=name, workers=workers).connect()
-    with _lock:
-        if _default is None:
-            atexit.register(_close_default)
-        _default = app
+    _default.use(app)
     return app
 
 
@@ -95,7 +102,7 @@ def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         NotSerializable: The function or an argument cannot be pickled.
         BrokerUnavailable: The broker cannot be reached or started.
     """
-    return _default_app().submit(fn, *args, **kwargs)
+    return _default.app().submit(fn, *args, **kwargs)
 
 
 def options(**task_options: Any) -> Submitter:
@@ -103,13 +110,14 @@ def options(**task_options: Any) -> Submitter:
 
     Args:
         **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
-            retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence, label.
+            retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence,
+            label.
 
     Example:
         >>> nbqueue.options(max_retries=3).submit(int, "7").get()
         7
     """
-    return _default_app().options(**task_options)
+    return _default.app().options(**task_options)
 
 
 def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> MapResult:
@@ -128,12 +136,12 @@ def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -
         >>> nbqueue.map(abs, [-1, 2, -3]).get()
         [1, 2, 3]
     """
-    return _default_app().map(fn, *iterables, **keywords)
+    return _default.app().map(fn, *iterables, **keywords)
 
 
 def starmap(fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **keywords: Any) -> MapResult:
     """`map` for items that are tuples of arguments: ``fn(*item)``. Takes the keywords of `map`."""
-    return _default_app().starmap(fn, iterable, **keywords)
+    return _default.app().starmap(fn, iterable, **keywords)
 
 
 def imap(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
@@ -141,12 +149,12 @@ def imap(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) 
 
     Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
     """
-    return _default_app().imap(fn, *iterables, **keywords)
+    return _default.app().imap(fn, *iterables, **keywords)
 
 
 def imap_unordered(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
     """`imap` in the order in which items end."""
-    return _default_app().imap_unordered(fn, *iterables, **keywords)
+    return _default.app().imap_unordered(fn, *iterables, **keywords)
 
 
 def start_workers(n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
@@ -155,7 +163,7 @@ def start_workers(n: int | None = None, *, python: str | None = None, timeout: f
     Raises:
         NoWorkers: They cannot be started; says why.
     """
-    return _default_app().start_workers(n, python=python, timeout=timeout)
+    return _default.app().start_workers(n, python=python, timeout=timeout)
 
 
 def wait(

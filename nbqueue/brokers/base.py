@@ -1,7 +1,7 @@
 """The interface of every broker, and what each promises.
 
-A broker is used through *ports*. A port belongs to one thread, never blocks, and is waited for with a selector: send what
-you have, call `receive` until it returns nothing, then sleep until `fileno` is readable. (The descriptor may be
+A broker is used through *ports*. A port belongs to one thread, never blocks, and is waited for with a selector: send
+what you have, call `receive` until it returns nothing, then sleep until `fileno` is readable. (The descriptor may be
 edge-triggered, so the order matters.) The contract suite in tests/contract holds all brokers to the same behaviour.
 """
 
@@ -64,7 +64,7 @@ class ClientPort(Port):
 
     @abstractmethod
     def attach(self, run_id: bytes, *, cursor: int) -> None:
-        """Follow a run from entry *cursor* of its log on; answered by a `Note`, with ``known=False`` if there is none."""
+        """Follow a run from entry *cursor* of its log on; answered by a `Note` (``known=False``: there is none)."""
 
     @abstractmethod
     def ack(self, *, entries: int, size_bytes: int) -> None:

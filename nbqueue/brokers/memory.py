@@ -102,6 +102,10 @@ class MemoryBroker(Broker):
                 self._carry_out(effect)
             return answer
 
+    def forget(self, run_id: bytes) -> None:
+        """Nobody wants the run's results any more."""
+        self.tell(lambda dispatcher, _now: dispatcher.forget(run_id))
+
     def detach_client(self, client_id: bytes) -> None:
         """The port is closed."""
         with self._lock:
@@ -166,7 +170,7 @@ class _MemoryClientPort(ClientPort):
 
     def forget(self, run_ids: Sequence[bytes]) -> None:
         for run_id in run_ids:
-            self._broker.tell(lambda dispatcher, now, run_id=run_id: dispatcher.forget(run_id))
+            self._broker.forget(run_id)
 
     def ping(self) -> None:
         known = self._broker.tell(lambda dispatcher, now: dispatcher.ping(self._client_id, now))
@@ -211,9 +215,7 @@ class _MemoryWorkerPort(WorkerPort):
 
     def commit(self, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool) -> None:
         self._broker.tell(
-            lambda dispatcher, now: dispatcher.commit(
-                self._worker_id, token, run_id, outcomes, final=final, now=now
-            )
+            lambda dispatcher, now: dispatcher.commit(self._worker_id, token, run_id, outcomes, final=final, now=now)
         )
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import open_broker
@@ -21,6 +21,7 @@ from nbqueue.wire.messages import Inspected
 
 #: A broker answers a question within this time.
 ANSWER_TIMEOUT_S = 10.0
+
 
 class WorkerGroup:
     """Local workers that `start_workers` added."""
@@ -59,7 +60,8 @@ class App:
         Args:
             url: None: `NBQUEUE_URL`, else the embedded broker of this user.
             name: Which embedded broker; None: that of this Python environment.
-            workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0: none.
+            workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0:
+            none.
             runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
             display: How runs are shown.
         """
@@ -72,7 +74,7 @@ class App:
 
     # -- connection ----------------------------------------------------------------------------------------------------
 
-    def connect(self) -> App:
+    def connect(self) -> Self:
         """Connect now instead of on first use; starts the embedded broker and its workers if they do not run.
 
         Raises:
@@ -90,7 +92,7 @@ class App:
         if link is not None and link.pid == os.getpid():
             link.close()
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         return self.connect()
 
     def __exit__(self, *exc_info: object) -> None:
@@ -106,7 +108,8 @@ class App:
                 raise BrokerUnavailable("this app is closed")
             if self._link is None or self._link.error is not None or self._link.pid != os.getpid():
                 self._open()
-            assert self._link is not None and self._broker is not None
+            assert self._link is not None
+            assert self._broker is not None
             return self._link, self._broker
 
     def _open(self) -> None:
@@ -125,7 +128,8 @@ class App:
 
         Args:
             **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
-                retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence, label.
+                retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence,
+                label.
 
         Raises:
             TypeError: There is no such option.

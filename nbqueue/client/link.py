@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -150,7 +150,9 @@ class Link:
         """Whether the caller is the I/O thread, which must never wait for itself."""
         return threading.current_thread() is self._thread
 
-    def submit(self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool, follower: Follower) -> None:
+    def submit(
+        self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool, follower: Follower
+    ) -> None:
         """Hand over a run; waits while too much is on its way.
 
         Raises:
@@ -173,7 +175,8 @@ class Link:
         def command(port: ClientPort) -> None:
             submission = self._submissions.get(run_id)
             if submission is None:  # the run was given up
-                return self._credit.give_back(*_weight(blocks))
+                self._credit.give_back(*_weight(blocks))
+                return
             submission.blocks.extend(blocks)
             submission.closed = submission.closed or closed
             if submission.full_since is None:
@@ -200,7 +203,9 @@ class Link:
         self._enqueue(command)
         return answer
 
-    def start_workers(self, slots: int, *, python: str | None = None, in_addition: bool = False) -> tuple[int, Future[int]]:
+    def start_workers(
+        self, slots: int, *, python: str | None = None, in_addition: bool = False
+    ) -> tuple[int, Future[int]]:
         """Ask for local slots; the future tells how many are connected then, or raises `NoWorkers`."""
         answer: Future[int] = Future()
         request = self._next_request
@@ -387,7 +392,9 @@ class Link:
             if submission.is_known:
                 self._port.feed(submission.spec.run_id, blocks=blocks, closed=submission.closed)
             else:
-                self._port.submit(submission.spec, function=submission.function, blocks=blocks, closed=submission.closed)
+                self._port.submit(
+                    submission.spec, function=submission.function, blocks=blocks, closed=submission.closed
+                )
 
     def _drop_submission(self, run_id: bytes) -> None:
         submission = self._submissions.pop(run_id, None)
@@ -440,7 +447,7 @@ class Link:
     def _die(self, error: BaseException) -> None:
         """The link is dead: whoever waits is told so."""
         if not isinstance(error, NBQueueError):
-            logger.exception("the I/O thread failed")
+            logger.error("the I/O thread failed", exc_info=error)
             error = BrokerUnavailable(f"the I/O thread failed: {error!r}")
         self.error = error
         self._credit.fail(error)
@@ -448,7 +455,8 @@ class Link:
             follower.run.fail(error)
             follower.on_over()
         self._followers.clear()
-        for answer in (*self._inspections, *self._starts.values()):
+        answers: list[Future[Any]] = [*self._inspections, *self._starts.values()]
+        for answer in answers:
             if not answer.done():
                 answer.set_exception(error)
 

@@ -20,6 +20,7 @@ from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import first_line, rebuild, unpack_failure
 from nbqueue.wire.payload import PackedValues
 
+_CONSUMED = "these results were consumed: a map with buffersize hands out each of them once"
 #: Items that a revoke of a whole run covers: all there are, and all that are still to come.
 ALL_ITEMS = 2**62
 #: `Future.cancel` waits this long for the broker's word.
@@ -36,7 +37,7 @@ class View(Protocol):
 class ItemError(NamedTuple):
     """One item that did not succeed."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # the field hides tuple.index
     item_repr: str
     exception: BaseException
 
@@ -238,7 +239,12 @@ class AsyncResult(Future[Any]):
         import asyncio
 
         ended = asyncio.get_running_loop().create_future()
-        self.add_done_callback(lambda handle: ended.done() or ended.set_result(None))
+
+        def tell(_handle: AsyncResult) -> None:
+            if not ended.done():  # the wait may have been cancelled
+                ended.set_result(None)
+
+        self.add_done_callback(tell)
         yield from ended
         return self.get()
 
@@ -264,7 +270,7 @@ class AsyncResult(Future[Any]):
     def on_over(self) -> None:
         """Called once by the I/O thread."""
         if self.state == "SUCCESS":
-            self.set_result(None)
+            super().set_result(None)
         else:
             self.set_exception(NBQueueError(self.state))  # for `futures.wait`; `exception` makes the true one
 
@@ -340,7 +346,8 @@ class MapResult(AsyncResult):
 
         Raises:
             TimeoutError: Not all are there yet; the map goes on.
-            Exception: The error of the first item, in input order, that failed (unless ``on_error`` says otherwise); the
+            Exception: The error of the first item, in input order, that failed (unless ``on_error`` says otherwise);
+            the
                 other items go on, and `errors` lists all.
         """
         deadline = self._deadline if timeout is None else time.monotonic() + timeout
@@ -431,7 +438,9 @@ class MapResult(AsyncResult):
                     self._sleep(deadline)
                 if position >= len(self.run.arrived):
                     return
-                entry = self.run.arrived[position]
+                entry = self.run.entry_of(self.run.arrived[position])
+            if entry is None:
+                raise LookupError(_CONSUMED)
             position += 1
             ended += entry.stop - entry.start
             if self._feeder is not None:
@@ -455,7 +464,7 @@ class MapResult(AsyncResult):
                 if run.error is not None:
                     raise run.error
                 if run.is_finished:
-                    raise LookupError(f"item {item} was consumed: a map with buffersize hands out each result once")
+                    raise LookupError(_CONSUMED)
                 self._sleep(deadline)
         return entry
 

@@ -34,7 +34,7 @@ class ClientRun:
         self.heard_at = self.started_at = time.monotonic()
         self.finished_at: float | None = None
         self.failures: list[Entry] = []
-        self.arrived: list[Entry | None] = []  #: in order of arrival; None: let go
+        self.arrived: list[int] = []  #: first items of the entries, in order of arrival
         self._entries: dict[int, Entry] = {}
         self._starts: list[int] = []
 
@@ -78,7 +78,7 @@ class ClientRun:
             insort(self._starts, entry.start)
         else:
             self._starts.append(entry.start)
-        self.arrived.append(entry)
+        self.arrived.append(entry.start)
         if entry.state is not State.SUCCESS:
             self.failures.append(entry)
 

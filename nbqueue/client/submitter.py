@@ -221,7 +221,7 @@ def _check_map(chunksize: int | str, buffersize: int | None, on_error: str) -> i
     """The chunk size as the broker takes it; raises `ValueError` or `TypeError` for values that make no sense."""
     if on_error not in ("raise", "return", "skip"):
         raise ValueError(f'on_error must be "raise", "return" or "skip", not {on_error!r}')
-    if buffersize is not None and (not isinstance(buffersize, int) or buffersize < 1):
+    if buffersize is not None and buffersize < 1:
         raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
     if chunksize == "auto":
         return None
@@ -232,4 +232,4 @@ def _check_map(chunksize: int | str, buffersize: int | None, on_error: str) -> i
 
 def _name_of(fn: Callable[..., Any]) -> str:
     inner = getattr(fn, "func", fn)  # of a functools.partial
-    return getattr(inner, "__name__", None) or type(inner).__name__
+    return str(getattr(inner, "__name__", type(inner).__name__))

@@ -13,8 +13,8 @@ _NEWER = 0.4
 class ChunkSizer:
     """Sizes the claims of one function's items.
 
-    Late binding: sizes are chosen when a slot asks, so uneven items balance themselves. The first claim is one item, and
-    sizes at most double with each completed chunk, so that one cheap item among expensive ones cannot mislead.
+    Late binding: sizes are chosen when a slot asks, so uneven items balance themselves. The first claim is one item,
+    and sizes at most double with each completed chunk, so that one cheap item among expensive ones cannot mislead.
     """
 
     __slots__ = ("_ramp", "seconds_per_item")

@@ -285,9 +285,7 @@ class Dispatcher:
         self._feed(run, blocks, closed=closed, now=now)
         return Receipt(run_id=spec.run_id, total=run.total, slots=self.slots)
 
-    def feed(
-        self, client_id: bytes, run_id: bytes, *, blocks: Sequence[Block], closed: bool, now: float
-    ) -> Receipt:
+    def feed(self, client_id: bytes, run_id: bytes, *, blocks: Sequence[Block], closed: bool, now: float) -> Receipt:
         """Append items to a run; items it has are passed over."""
         self._client(client_id, now)
         run = self._runs.get(run_id)
@@ -446,8 +444,8 @@ class Dispatcher:
     ) -> None:
         """Outcomes of items of a claim; *final*: the claim is over, what it did not report goes back to the queue.
 
-        Guarantees: Safe to repeat. A success is taken from any claim that this broker ever gave, a failure only from the
-        one that holds the item now.
+        Guarantees: Safe to repeat. A success is taken from any claim that this broker ever gave, a failure only from
+        the one that holds the item now.
         """
         worker = self._workers.get(worker_id)
         if worker is not None:

@@ -73,7 +73,15 @@ def step(item: Item, event: Event, rules: TaskOptions) -> Step:
             return _due(item, event)
         case Trigger.EXPIRE:
             return _end(item, event, State.EXPIRED)
-        case Trigger.START | Trigger.FAIL | Trigger.KILL | Trigger.BLAME | Trigger.RELEASE | Trigger.REAP | Trigger.STOPPED:
+        case (
+            Trigger.START
+            | Trigger.FAIL
+            | Trigger.KILL
+            | Trigger.BLAME
+            | Trigger.RELEASE
+            | Trigger.REAP
+            | Trigger.STOPPED
+        ):
             return _from_holder(item, event, rules)
         case _:
             assert_never(event.trigger)

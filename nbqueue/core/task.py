@@ -100,7 +100,8 @@ Outcome = Succeeded | Failed | Killed | Stopped | Released
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One line of a run's log: items *start* to *stop* reached a terminal state.
 
-    Every item of a finished run is in exactly one entry. A client reads the log by cursor, so nothing it missed is lost.
+    Every item of a finished run is in exactly one entry. A client reads the log by cursor, so nothing it missed is
+    lost.
     """
 
     start: int

@@ -1,7 +1,7 @@
 """Starts supervisors on this machine, for a hub; they die with it.
 
-Each holds the read end of a pipe (its standard input) whose write end the hub keeps: when the hub dies, however it dies,
-the pipe closes and the supervisor ends its slots and itself.
+Each holds the read end of a pipe (its standard input) whose write end the hub keeps: when the hub dies, however it
+dies, the pipe closes and the supervisor ends its slots and itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LocalLauncher:
     """Supervisors as child processes of the hub."""
 
     def __init__(self, *, folder: Path, hub_name: str, python: str, log: Callable[[int], Path]) -> None:
-        """Start workers for the hub *hub_name* of *folder* with the interpreter *python*; *log* names their log files."""
+        """Start workers for the hub *hub_name* of *folder* with *python*; *log* names their log files."""
         self._folder = folder
         self._hub_name = hub_name
         self._python = python
@@ -46,7 +46,9 @@ class LocalLauncher:
         ]
         try:
             with open(log, "wb") as output:
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+                )
         except OSError as error:
             reason = f"no worker could be started with {command[0]}: {error.strerror}"
             self._failed.append(WorkerExit(request, 0, slots, reason))

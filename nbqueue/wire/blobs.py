@@ -1,8 +1,8 @@
 """Large payloads on one host: files in memory instead of copies through sockets.
 
-A payload above `INLINE_BYTES` is written once into a file on tmpfs and mapped where it is needed, privately, so that the
-receiver gets arrays it may change without a copy being made before it does (ADR 0003). The files of a run lie in one
-folder, which the hub deletes when it forgets the run.
+A payload above `INLINE_BYTES` is written once into a file on tmpfs and mapped where it is needed, privately, so that
+the receiver gets arrays it may change without a copy being made before it does (ADR 0003). The files of a run lie in
+one folder, which the hub deletes when it forgets the run.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def _unpickle(record: FailureRecord) -> BaseException | None:
 
 def _pickle_if_it_survives(error: BaseException) -> bytes | None:
     try:
-        pickled = cloudpickle.dumps(error, protocol=5)
+        pickled: bytes = cloudpickle.dumps(error, protocol=5)
         if len(pickled) > MAX_PICKLE_BYTES or type(pickle.loads(pickled)) is not type(error):
             return None
     except Exception:

@@ -1,8 +1,8 @@
 """Every message between client, hub, supervisor and slot, defined once.
 
-A message is a msgspec struct; on the wire it is msgpack, an array whose first element names the type. Fields may be added
-at the end with a default; anything else raises `PROTOCOL_VERSION`. Values that the core knows (outcomes, deliveries,
-notes) travel as they are.
+A message is a msgspec struct; on the wire it is msgpack, an array whose first element names the type. Fields may be
+added at the end with a default; anything else raises `PROTOCOL_VERSION`. Values that the core knows (outcomes,
+deliveries, notes) travel as they are.
 """
 
 from __future__ import annotations

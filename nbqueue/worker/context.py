@@ -36,22 +36,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_revoked(self) -> bool:
         """Whether somebody has revoked this task: long loops ask, and return early."""
-        return _running is not None and _running[1].must_stop(_running[0].token, self.item)
+        if SLATE.running is None:
+            return False
+        delivery, cell = SLATE.running
+        return cell.must_stop(delivery.token, self.item)
 
 
-_running: tuple[Delivery, Cell] | None = None
+class Slate:
+    """What the slot of this process works on; a process has one slot and a slot one chunk at a time."""
+
+    def __init__(self) -> None:
+        self.running: tuple[Delivery, Cell] | None = None
 
 
-def enter(delivery: Delivery, cell: Cell) -> None:
-    """The slot begins a chunk."""
-    global _running
-    _running = delivery, cell
-
-
-def leave() -> None:
-    """The slot has ended its chunk."""
-    global _running
-    _running = None
+SLATE = Slate()
 
 
 def current_task() -> Request | None:
@@ -61,9 +59,9 @@ def current_task() -> Request | None:
         >>> nbqueue.current_task() is None
         True
     """
-    if _running is None:
+    if SLATE.running is None:
         return None
-    delivery, cell = _running
+    delivery, cell = SLATE.running
     item = cell.current(delivery.token)
     if item is None:
         return None

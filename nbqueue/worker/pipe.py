@@ -45,7 +45,7 @@ class Pipe(Generic[Message]):
         return message
 
     def receive_available(self) -> list[Message]:
-        """The messages that one read brings; call it when the descriptor is readable. Empty also when the end is gone."""
+        """The messages that one read brings; call it when the descriptor is readable. Empty also at the end."""
         self._read()
         messages = []
         while (message := self._next()) is not None:

@@ -21,8 +21,8 @@ from nbqueue.wire.failure import pack_failure, safe_repr
 from nbqueue.wire.function import LoadedFunction, load_function
 from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, RunChunk, SlotReady, ToSlot
 from nbqueue.wire.payload import PackedValues, pack_values
-from nbqueue.worker import context
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
+from nbqueue.worker.context import SLATE
 from nbqueue.worker.pipe import Pipe
 
 #: Finished items are reported at least this often while a chunk runs.
@@ -59,7 +59,7 @@ class Slot:
         """Run one chunk and report all its items; never raises because of a task."""
         report = _Report(delivery, self._send, self._blobs, f"worker {self._name}, attempt {delivery.attempt}")
         self._token = delivery.token
-        context.enter(delivery, self._cell)
+        SLATE.running = delivery, self._cell
         self._cell.begin(delivery.token, delivery.start)  # loading a function or a payload runs user code, too
         try:
             function = self._load(delivery)
@@ -71,7 +71,7 @@ class Slot:
                 self._run_block(function, PackedValues(block.payload, self._blobs), block.start, first, last, report)
         finally:
             self._cell.end()
-            context.leave()
+            SLATE.running = None
             self._token = 0
         report.send(final=True)
 

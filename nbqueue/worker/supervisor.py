@@ -1,7 +1,7 @@
 """The supervisor: takes claims from the broker, has slots run them, and reports.
 
-It alone speaks to the broker, for all its slots. No user code runs in it, so a task that holds the GIL cannot keep it from
-its heartbeat, and it can always tell, and stop, what its slots do. One thread, one selector.
+It alone speaks to the broker, for all its slots. No user code runs in it, so a task that holds the GIL cannot keep it
+from its heartbeat, and it can always tell, and stop, what its slots do. One thread, one selector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from nbqueue.core.dispatcher import Delivery, HeldClaims
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Failed, Killed, Outcome, Released, Stopped, Succeeded
 from nbqueue.errors import BrokerUnavailable
-from nbqueue.wire.messages import ChunkReport, Deliver, Forgotten, FromSlot, Held, RunChunk, SlotReady, Stop, ToWorkerPeer
+from nbqueue.wire.messages import (
+    ChunkReport,
+    Deliver,
+    Forgotten,
+    FromSlot,
+    Held,
+    RunChunk,
+    SlotReady,
+    Stop,
+    ToWorkerPeer,
+)
 from nbqueue.worker.processes import SlotDeath, SlotProcess, ZygoteProcess
 from nbqueue.worker.revoke import Ladder
 
@@ -121,8 +131,8 @@ class Supervisor:
         for key, _ in self._selector.select(timeout_s):
             match key.data:
                 case SlotProcess() as slot:
-                    for message in slot.receive_available():
-                        self._take_from_slot(slot, message)
+                    for report in slot.receive_available():
+                        self._take_from_slot(slot, report)
                 case ZygoteProcess() as zygote:
                     for death in zygote.deaths():
                         self._take_death(death)

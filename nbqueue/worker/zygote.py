@@ -43,11 +43,12 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             while True:
-                readable, _, _ = select.select([self._control, self._wakeup_reader], [], [])
+                control = self._control.fileno()
+                readable, _, _ = select.select([control, self._wakeup_reader], [], [])
                 if self._wakeup_reader in readable:
                     os.read(self._wakeup_reader, 4096)
                 self._reap()
-                if self._control in readable and not self._fork_one():
+                if control in readable and not self._fork_one():
                     return
         finally:
             self._kill_all()

@@ -1,6 +1,7 @@
 """What supervisor and zygote say to each other, on a stream socket.
 
-First the supervisor sends the folders of large payloads (`encode_roots`), then, for every slot, one byte that carries two
+First the supervisor sends the folders of large payloads (`encode_roots`), then, for every slot, one byte that carries
+two
 descriptors: the slot's end of its pipe, and its cell. The zygote answers with `RECORD`s: a slot was born, a slot died.
 """
 

@@ -1,7 +1,7 @@
 """The connection file of a hub: where it listens and the proof that one may speak to it.
 
-Who can read the file can run code as its owner, so the file is 0600 in a folder 0700, both are checked before every use,
-and a lock held for the hub's life tells a live hub from a stale file.
+Who can read the file can run code as its owner, so the file is 0600 in a folder 0700, both are checked before every
+use, and a lock held for the hub's life tells a live hub from a stale file.
 """
 
 from __future__ import annotations
@@ -159,7 +159,9 @@ def secure_folder(folder: Path) -> None:
 def check_private(path: Path, status: os.stat_result) -> None:
     """Raise `UnsafeConnectionFile` unless *path* is ours and closed to all others."""
     if status.st_uid != os.getuid():
-        raise UnsafeConnectionFile(f"{path} belongs to user {status.st_uid}, not to you: delete it or set NBQUEUE_RUNTIME_DIR")
+        raise UnsafeConnectionFile(
+            f"{path} belongs to user {status.st_uid}, not to you: delete it or set NBQUEUE_RUNTIME_DIR"
+        )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         right = "700" if stat.S_ISDIR(status.st_mode) else "600"

@@ -1,7 +1,7 @@
 """Finding the hub of this user, or starting one.
 
-The lock file decides between two kernels that start at once: who gets it starts the hub, which inherits the lock with its
-descriptor and keeps it for life. Existence of a connection file proves nothing, the lock does.
+The lock file decides between two kernels that start at once: who gets it starts the hub, which inherits the lock with
+its descriptor and keeps it for life. Existence of a connection file proves nothing, the lock does.
 """
 
 from __future__ import annotations

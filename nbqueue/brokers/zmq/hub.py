@@ -246,8 +246,8 @@ class Hub:
             return Refused(f"there is no role {hello.role!r}")
         if hello.python != self._options.python:
             return Refused(
-                f"the hub's workers run Python {self._options.python}, this side {hello.python}: functions pickled by one "
-                "cannot be read by the other; give this hub another name, connect(name=…)",
+                f"the hub's workers run Python {self._options.python}, this side {hello.python}: functions pickled "
+                "by one cannot be read by the other; give this hub another name, connect(name=…)",
                 "environment",
             )
         return None

@@ -17,8 +17,8 @@ HIGH_WATER_MARK = 10_000
 def router(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     """The hub's socket, bound to *endpoint*.
 
-    ``ROUTER_MANDATORY`` makes a send to a vanished peer an error instead of silence, ``ROUTER_HANDOVER`` lets a peer that
-    reconnects have its name back. ZMTP heartbeats stay off: with a high-water mark they can abort the process
+    ``ROUTER_MANDATORY`` makes a send to a vanished peer an error instead of silence, ``ROUTER_HANDOVER`` lets a peer
+    that reconnects have its name back. ZMTP heartbeats stay off: with a high-water mark they can abort the process
     (libzmq#3937).
     """
     socket = context.socket(zmq.ROUTER)
