@@ -29,9 +29,9 @@ def _show(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View 
 
 
 class App(client_app.App):
-    """A connection to a broker, made on first use; its runs are shown as cards or bars.
+    """A connection to a broker; its runs are shown as cards or bars.
 
-    Usable from any thread, and as a context manager. The functions of this module are those of a default app.
+    It is made on first use. Usable from any thread, and as a context manager. The functions of this module are those of a default app.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ atexit.register(_default.close)
 
 
 def connect(url: str | None = None, *, name: str | None = None, workers: int | None = None) -> App:
-    """Connect the module-level functions to a broker, starting it if it is the embedded one.
+    """Connect the functions of this module to a broker; start it if need be.
 
     Args:
         url: None: `NBQUEUE_URL`, else ``"embedded"``, this user's broker on this machine.
@@ -106,7 +106,9 @@ def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
 
 
 def options(**task_options: Any) -> Submitter:
-    """`submit`, `map` and the rest with options, keeping the function's own keywords free.
+    """`submit`, `map` and the rest with options for the task.
+
+    The function's own keywords stay free.
 
     Args:
         **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
@@ -121,7 +123,7 @@ def options(**task_options: Any) -> Submitter:
 
 
 def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> MapResult:
-    """Run *fn* over items on the workers; the handle comes back at once, and a card shows how it goes.
+    """Run *fn* over items on the workers, and show a card meanwhile.
 
     Args:
         fn: Called with one item of each iterable.
@@ -140,14 +142,17 @@ def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -
 
 
 def starmap(fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **keywords: Any) -> MapResult:
-    """`map` for items that are tuples of arguments: ``fn(*item)``. Takes the keywords of `map`."""
+    """`map` for items that are tuples of arguments: ``fn(*item)``.
+
+    Takes the keywords of `map`.
+    """
     return _default.app().starmap(fn, iterable, **keywords)
 
 
 def imap(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
-    """Results in input order, reading the input as they are consumed, so it may be endless.
+    """Results in input order; the input may be endless.
 
-    Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
+    It is read as the results are consumed. Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
     """
     return _default.app().imap(fn, *iterables, **keywords)
 
@@ -184,7 +189,7 @@ def wait(
 
 
 def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -> Iterator[AsyncResult]:
-    """Handles in the order in which they end, as `concurrent.futures.as_completed` does.
+    """Handles in the order in which they end.
 
     Raises:
         TimeoutError: Not all were done in *timeout* seconds.
@@ -193,7 +198,7 @@ def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -
 
 
 def current_task() -> Request | None:
-    """Inside a task: its id, attempt, label, and whether it was revoked; None elsewhere."""
+    """Inside a task: its id, attempt, label and so on; None elsewhere."""
     from nbqueue.worker.context import current_task as current
 
     return current()

@@ -48,8 +48,6 @@ def main(
 
 
 def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:
-    import zmq
-
     from nbqueue.brokers.zmq.broker import PYTHON
     from nbqueue.brokers.zmq.connection import Connection, HubFiles, secure_folder
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
@@ -71,7 +69,6 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
         secure_folder(root)
     hub = Hub(
         options,
-        context=zmq.Context(),
         dispatcher=Dispatcher(rng=random.Random()),
         clock=time.monotonic,
         blobs=blobs,

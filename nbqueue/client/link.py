@@ -289,9 +289,10 @@ class Link:
         return FULL_RETRY_S if any(submission.full_since for submission in self._submissions.values()) else PING_S / 2
 
     def _run_commands(self) -> None:
-        self._is_awake.clear()
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, 4096)
+        if self._is_awake.is_set():  # a read that finds nothing would still hand the GIL to another thread
+            self._is_awake.clear()
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
         has_news = bool(self._commands)
         while self._commands:
             self._commands.popleft()(self._port)

@@ -43,7 +43,9 @@ class ItemError(NamedTuple):
 
 
 class AsyncResult(Future[Any]):
-    """The handle of one task: a `concurrent.futures.Future` that can also be awaited and revoked.
+    """The handle of one task: a `Future` that can be awaited and revoked.
+
+    It is a `concurrent.futures.Future`, so whatever takes one takes it.
 
     Attributes:
         id: The run's id, in hex.

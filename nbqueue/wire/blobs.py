@@ -7,11 +7,12 @@ one folder, which the hub deletes when it forgets the run.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nbqueue.errors import BrokerUnavailable
@@ -79,10 +80,12 @@ class BlobStore:
         except (OSError, ValueError, IndexError) as error:
             raise BrokerUnavailable(f"a large payload is gone, its run was forgotten: {error}") from None
 
-    def discard(self, folder: str) -> None:
-        """Delete all payloads of *folder*; those that are mapped somewhere stay readable there."""
+    def discard(self, folders: Collection[str]) -> None:
+        """Delete all payloads of *folders*; those that are mapped somewhere stay readable there."""
         for root in self._roots:
-            shutil.rmtree(root / folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for folder in set(os.listdir(root)).intersection(folders):  # most runs have none
+                    shutil.rmtree(root / folder, ignore_errors=True)
 
     def destroy(self) -> None:
         """Delete everything."""

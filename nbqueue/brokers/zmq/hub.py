@@ -104,12 +104,12 @@ class Hub:
         self,
         options: HubOptions,
         *,
-        context: zmq.Context[zmq.Socket[bytes]],
         dispatcher: Dispatcher,
         clock: Callable[[], float] = time.monotonic,
         blobs: BlobStore | None = None,
         workers: LocalWorkers | None = None,
         pid: int = 0,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         self._options = options
         self._dispatcher = dispatcher
@@ -117,12 +117,13 @@ class Hub:
         self._blobs = blobs
         self._workers = workers
         self._pid = pid
-        self._socket = router(context, options.endpoint)
+        self._socket = router(context or zmq.Context(), options.endpoint)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._decoder: Decoder[FromPeer] = Decoder(FromPeer)
         self._peers: dict[bytes, _Peer] = {}
         self._waiting_peers: dict[bytes, _Peer] = {}  # those whose outbox is not empty
+        self._discarded: set[str] = set()  # folders of large payloads, deleted when there is time
         self._pids: dict[int, bytes] = {}  # of registered supervisors
         self._starts: list[_Start] = []
         self._restarts: deque[float] = deque(maxlen=3)
@@ -170,10 +171,16 @@ class Hub:
         if now - self._ticked_at >= TICK_S or (wake is not None and wake <= now):
             self._ticked_at = now
             self._dispatcher.tick(now)
+            self._discard_payloads()
             self._end_when_idle(now)
         if now - self._reaped_at >= REAP_S:
             self._reaped_at = now
             self._reap_local_workers(now)
+
+    def _discard_payloads(self) -> None:
+        if self._discarded and self._blobs is not None:
+            self._blobs.discard(self._discarded)
+        self._discarded.clear()
 
     def _end_when_idle(self, now: float) -> None:
         if self._dispatcher.client_count or self._dispatcher.has_open_runs:
@@ -366,8 +373,7 @@ class Hub:
                 case ToWorker(worker_id, message):
                     self._answer(worker_id, worker_message(message))
                 case Discard(folder):
-                    if self._blobs is not None:
-                        self._blobs.discard(folder)
+                    self._discarded.add(folder)
                 case _:
                     assert_never(effect)
 

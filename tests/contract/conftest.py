@@ -1,0 +1,520 @@
+"""One suite for every broker: the fixture `broker` is each of them in turn, behind the same blocking harness.
+
+The clock is ours and the hub takes its turns in the test's own thread, so nothing here depends on how fast the machine
+is. Every call of a harness object returns only when the broker has carried it out, hence "nothing was delivered" can be
+asserted without waiting for it.
+"""
+
+import itertools
+import os
+import random
+import select
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import zmq
+
+from nbqueue.brokers.base import ClientPort, WorkerPort
+from nbqueue.brokers.memory import MemoryBroker
+from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
+from nbqueue.brokers.zmq.connection import Connection
+from nbqueue.brokers.zmq.hub import Hub, HubOptions
+from nbqueue.core.dispatcher import Delivery, Dispatcher, HeldClaims, Limits, Note, Receipt, WorkerInfo
+from nbqueue.core.inspection import Inspection
+from nbqueue.core.progress import Counts
+from nbqueue.core.run import StopHolder
+from nbqueue.core.states import State
+from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, RunSpec, Stopped, Succeeded, TaskOptions
+from nbqueue.wire.messages import (
+    PROTOCOL_VERSION,
+    Deliver,
+    Forgotten,
+    Held,
+    Hello,
+    Inspected,
+    NoteMessage,
+    Pong,
+    ReceiptMessage,
+    Stop,
+    ToClientPeer,
+    ToWorkerPeer,
+    Welcome,
+)
+
+#: A hub that has not answered by then never will.
+PATIENCE_S = 10.0
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: runs for more than a few seconds")
+
+
+class FakeClock:
+    """Time passes when a test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += seconds
+
+
+# -- transports --------------------------------------------------------------------------------------------------------
+
+
+class MemoryTransport:
+    """The memory broker: every call is carried out when it returns."""
+
+    def __init__(self, clock, limits):
+        self._broker = MemoryBroker(clock=clock, rng=random.Random(0), limits=limits)
+        self.open_client = self._broker.open_client
+        self.open_worker = self._broker.open_worker
+        self.tick = self._broker.tick
+
+    def receive_from_client_port(self, port: ClientPort) -> list[ToClientPeer]:
+        return port.receive()
+
+    def receive_from_worker_port(self, port: WorkerPort) -> list[ToWorkerPeer]:
+        return port.receive()
+
+    def await_farewell(self, worker_id: bytes) -> None:
+        pass
+
+    def cut(self, port: ClientPort) -> None:
+        port._mailbox.close()
+
+    def close(self) -> None:
+        pass
+
+
+class ZmqTransport:
+    """A hub behind a real ipc socket, stepped by the test."""
+
+    def __init__(self, clock, limits):
+        self._folder = Path(tempfile.mkdtemp(prefix="nbq-"))
+        self._context = zmq.Context()
+        self._dispatcher = Dispatcher(rng=random.Random(0), limits=limits)
+        self._token = b"t" * 32
+        options = HubOptions(
+            endpoint=f"ipc://{self._folder}/hub.sock", token=self._token, epoch=b"epoch", python=PYTHON
+        )
+        self._hub = Hub(options, context=self._context, dispatcher=self._dispatcher, clock=clock)
+        connection = Connection(
+            protocol=PROTOCOL_VERSION,
+            pid=os.getpid(),
+            endpoint=options.endpoint,
+            token=options.token,
+            epoch=options.epoch,
+            python=PYTHON,
+            blob_roots=[],
+            log="",
+        )
+        self._broker = ZmqBroker(connection, is_alive=lambda: True, context=self._context)
+        self._opener = ThreadPoolExecutor(1)  # opening a port waits for the hub, which only this thread can run
+
+    def open_client(self, client_id: bytes) -> ClientPort:
+        return self._open(lambda: self._broker.open_client(client_id))
+
+    def open_worker(self, info: WorkerInfo) -> WorkerPort:
+        return self._open(lambda: self._broker.open_worker(info))
+
+    def _open(self, open_port):
+        opening = self._opener.submit(open_port)
+        while not opening.done():
+            self._hub.run_once(timeout_s=0.001)
+        return opening.result()
+
+    def tick(self) -> None:
+        self._hub.run_once(timeout_s=0.0)
+
+    def receive_from_client_port(self, port: ClientPort) -> list[ToClientPeer]:
+        return self._receive_until(port, Pong)  # the harness has sent a ping
+
+    def receive_from_worker_port(self, port: WorkerPort) -> list[ToWorkerPeer]:
+        # A second greeting is answered and changes nothing; unlike a heartbeat, it does not even renew the lease.
+        port._link.send(Hello(PROTOCOL_VERSION, self._token, "worker", PYTHON))
+        return self._receive_until(port, Welcome)
+
+    def _receive_until(self, port, kind):
+        """All messages up to the answer to what was sent last, so that all that was sent before has been handled."""
+        messages = []
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(isinstance(message, kind) for message in messages):
+            assert time.monotonic() < deadline, "the hub does not answer"
+            arrived = port.receive()  # first, because it is what sends
+            messages += arrived
+            if not arrived:
+                self._hub.run_once(timeout_s=0.001)
+                select.select([port.fileno()], [], [], 0.001)
+        return messages
+
+    def await_farewell(self, worker_id: bytes) -> None:
+        """Go on until the hub has heard a worker take leave, which is not answered."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self._dispatcher.knows_worker(worker_id):
+            assert time.monotonic() < deadline, "the hub has not heard the farewell"
+            self._hub.run_once(timeout_s=0.001)
+
+    def cut(self, port: ClientPort) -> None:
+        """Break the connection without a farewell."""
+        port._link.close()
+
+    def close(self) -> None:
+        self._opener.shutdown()
+        self._hub.close()
+        self._context.destroy(linger=0)
+        shutil.rmtree(self._folder)
+
+
+TRANSPORTS = {"memory": MemoryTransport, "zmq": ZmqTransport}
+
+
+# -- harness -----------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """A client of the broker that keeps everything it was ever told."""
+
+    def __init__(self, transport, client_id: bytes, ids: Iterator[int], *, acknowledges: bool = True):
+        self.id = client_id
+        self._transport = transport
+        self._acknowledges = acknowledges
+        self._port = transport.open_client(client_id)
+        self._ids = ids
+        self._logs: dict[bytes, list[Entry]] = {}
+        self._last: dict[bytes, Note] = {}
+        self._answers: deque[Receipt | Inspection] = deque()
+        self.notes: list[Note] = []
+        self.pongs: list[Pong] = []
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def submit(self, items: int = 1, **more) -> bytes:
+        """Submit a run that the broker must accept; returns its id. Takes what `offer` takes."""
+        run_id = more.pop("run_id", None) or self.new_run_id()
+        receipt = self.offer(run_id, items, **more)
+        assert (run_id, items, False) == (receipt.run_id, receipt.total, receipt.is_full)
+        return run_id
+
+    def offer(
+        self,
+        run_id: bytes,
+        items: int,
+        *,
+        function: bytes = b"digest",
+        body: bytes | None = b"function",
+        label: str = "work",
+        closed: bool = True,
+        blocks: list[Block] | None = None,
+        **options,
+    ) -> Receipt:
+        """Submit a run; returns the broker's answer. *options* are those of `TaskOptions`."""
+        spec = RunSpec(run_id=run_id, function=function, label=label, options=TaskOptions(**options))
+        if blocks is None:
+            blocks = [Block(0, items, b"payload of 0:%d" % items)] if items else []
+        self._port.submit(spec, function=body, blocks=blocks, closed=closed)
+        return self._next_answer()
+
+    def feed(self, run_id: bytes, start: int, stop: int, *, closed: bool = False) -> Receipt:
+        """Append items; returns the broker's answer."""
+        blocks = [Block(start, stop, b"payload of %d:%d" % (start, stop))] if start < stop else []
+        self._port.feed(run_id, blocks=blocks, closed=closed)
+        return self._next_answer()
+
+    def inspect(self) -> Inspection:
+        """What the broker tells about itself."""
+        self._port.inspect()
+        return self._next_answer()
+
+    def attach(self, run_id: bytes, *, cursor: int = 0) -> None:
+        self._port.attach(run_id, cursor=cursor)
+        self.settle()
+
+    def revoke(self, run_id: bytes, start: int = 0, stop: int = 2**62) -> None:
+        self._port.revoke(run_id, start=start, stop=stop)
+        self.settle()
+
+    def forget(self, *run_ids: bytes) -> None:
+        self._port.forget(run_ids)
+        self.settle()
+
+    def acknowledge(self, entries: int, size_bytes: int) -> None:
+        self._port.ack(entries=entries, size_bytes=size_bytes)
+        self.settle()
+
+    def close(self) -> None:
+        self._port.close()
+
+    def new_run_id(self) -> bytes:
+        return next(self._ids).to_bytes(16, "big")
+
+    # -- hearing -------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Return when the broker has handled everything that was sent, and everything it says to it was heard."""
+        has_news = True
+        while has_news:
+            self._port.ping()
+            has_news = self._take(self._transport.receive_from_client_port(self._port))
+            if has_news and self._acknowledges:
+                entries = sum(len(note.entries) for note in self.notes)
+                size = sum(len(entry.payload) for note in self.notes for entry in note.entries)
+                self._port.ack(entries=entries, size_bytes=size)
+
+    def _take(self, messages: list[ToClientPeer]) -> bool:
+        has_news = False
+        for message in messages:
+            match message:
+                case NoteMessage(note):
+                    has_news = has_news or bool(note.entries)
+                    self._fold(note)
+                case ReceiptMessage(answer) | Inspected(answer):
+                    self._answers.append(answer)
+                case Pong():
+                    self.pongs.append(message)
+                case _:
+                    pytest.fail(f"unexpected {message}")
+        return has_news
+
+    def _fold(self, note: Note) -> None:
+        """As a real client does: what it has is passed over, what comes too early is left for a repetition."""
+        self.notes.append(note)
+        log = self._logs.setdefault(note.run_id, [])
+        if note.cursor <= len(log):
+            log.extend(note.entries[len(log) - note.cursor :])
+            self._last[note.run_id] = note
+
+    def _next_answer(self):
+        self.settle()
+        [answer] = self._answers
+        self._answers.clear()
+        return answer
+
+    # -- knowing -------------------------------------------------------------------------------------------------------
+
+    def log(self, run_id: bytes) -> list[Entry]:
+        """All entries of the run's log so far."""
+        self.settle()
+        return self._logs.get(run_id, [])
+
+    def entry(self, run_id: bytes, item: int = 0) -> Entry:
+        """How the item ended; it must have, exactly once."""
+        [entry] = [entry for entry in self.log(run_id) if entry.start <= item < entry.stop]
+        return entry
+
+    def ends(self, run_id: bytes) -> dict[int, State]:
+        """The state of each item that has ended; fails if one is in the log twice."""
+        ends: dict[int, State] = {}
+        for entry in self.log(run_id):
+            for item in range(entry.start, entry.stop):
+                assert item not in ends, f"item {item} ended twice"
+                ends[item] = entry.state
+        return ends
+
+    def note(self, run_id: bytes) -> Note:
+        """The last news of the run."""
+        self.settle()
+        return self._last[run_id]
+
+    def counts(self, run_id: bytes) -> Counts:
+        """The run's counts as the broker has them now."""
+        [view] = [view for view in self.inspect().runs if view.run_id == run_id]
+        return view.counts
+
+
+class Worker:
+    """A supervisor that runs nothing and reports what a test tells it to."""
+
+    def __init__(self, transport, info: WorkerInfo):
+        self.info = info
+        self._transport = transport
+        self._port = transport.open_worker(info)
+        self._unread: deque[Delivery] = deque()
+        self._held: list[HeldClaims] = []
+        self.deliveries: list[Delivery] = []
+        self.stops: list[StopHolder] = []
+        self.forgotten: list[bytes] = []
+        self.settle()
+
+    def settle(self) -> None:
+        """Return when the broker has handled everything that was sent, and everything it says to it was heard."""
+        for message in self._transport.receive_from_worker_port(self._port):
+            match message:
+                case Deliver(delivery):
+                    self._unread.append(delivery)
+                    self.deliveries.append(delivery)
+                case Stop(holder):
+                    self.stops.append(holder)
+                case Forgotten(functions):
+                    self.forgotten += functions.digests
+                case Held(claims):
+                    self._held.append(claims)
+                case Welcome():
+                    pass
+                case _:
+                    pytest.fail(f"unexpected {message}")
+
+    def claims(self) -> list[Delivery]:
+        """What was delivered since the last look; maybe nothing."""
+        self.settle()
+        deliveries = list(self._unread)
+        self._unread.clear()
+        return deliveries
+
+    def claim(self) -> Delivery:
+        """The one delivery since the last look."""
+        [delivery] = self.claims()
+        return delivery
+
+    def told_to_stop(self) -> list[StopHolder]:
+        """All that it was ever told to stop."""
+        self.settle()
+        return self.stops
+
+    def heartbeat(self, *running: tuple[int, int]) -> HeldClaims:
+        self._port.heartbeat(running)
+        self.settle()
+        return self._held[-1]
+
+    def started(self, delivery: Delivery, item: int | None = None) -> None:
+        self._port.started(delivery.token, delivery.start if item is None else item)
+        self.settle()
+
+    def commit(self, delivery: Delivery, *outcomes: Outcome, final: bool = True) -> None:
+        self._port.commit(delivery.token, delivery.run_id, outcomes, final=final)
+        self.settle()
+
+    def succeed(
+        self,
+        delivery: Delivery,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        payload: bytes = b"value",
+        wall_s: float = 1.0,
+        cpu_s: float = 0.0,
+        final: bool = True,
+    ) -> None:
+        start = delivery.start if start is None else start
+        stop = delivery.stop if stop is None else stop
+        self.commit(delivery, Succeeded(start, stop, payload, wall_s, cpu_s), final=final)
+
+    def fail(self, delivery: Delivery, *, record: bytes = b"record", retryable: bool = False, final: bool = True):
+        self.commit(delivery, Failed(delivery.start, record, retryable, 1.0), final=final)
+
+    def kill(self, delivery: Delivery, *, reason: str = "SIGSEGV") -> None:
+        """The slot died while it ran the first item."""
+        self.commit(delivery, Killed(delivery.start, reason))
+
+    def stop(self, delivery: Delivery, *, how: str = "SIGINT") -> None:
+        self.commit(delivery, Stopped(delivery.start, delivery.stop, how))
+
+    def release(self, delivery: Delivery) -> None:
+        self.commit(delivery, Released(delivery.start, delivery.stop))
+
+    def leave(self) -> None:
+        """Stop in good order."""
+        self._port.close()
+        self._transport.await_farewell(self.info.worker_id)
+
+    def close(self) -> None:
+        self._port.close()
+
+
+class BrokerHarness:
+    """A broker, its clock, and the ports that a test has opened on it."""
+
+    def __init__(self, kind: str, limits: Limits | None = None):
+        self.clock = FakeClock()
+        self.limits = limits or Limits()
+        self._transport = TRANSPORTS[kind](self.clock, limits)
+        self._clients: list[Client] = []
+        self._workers: list[Worker] = []
+        self._ids = itertools.count(1)
+        self._is_closed = False
+        self.tick()
+
+    def client(self, *, acknowledges: bool = True) -> Client:
+        """A new client; one that does not acknowledge must be given its room by `Client.acknowledge`."""
+        client_id = b"client %d" % len(self._clients)
+        self._clients.append(Client(self._transport, client_id.ljust(16, b"."), self._ids, acknowledges=acknowledges))
+        return self._clients[-1]
+
+    def reopen(self, client: Client) -> Client:
+        """The same client in a new session, after its connection broke; nothing is remembered."""
+        self._transport.cut(client._port)
+        self._clients[self._clients.index(client)] = again = Client(self._transport, client.id, self._ids)
+        return again
+
+    def worker(self, slots: int = 1, prefetch: int = 0) -> Worker:
+        """A new supervisor, registered."""
+        number = len(self._workers)
+        info = WorkerInfo(
+            worker_id=(b"worker %d" % number).ljust(16, b"."),
+            name=f"w{number}",
+            host="here",
+            pid=10_000 + number,
+            slots=slots,
+            prefetch=prefetch,
+        )
+        self._workers.append(Worker(self._transport, info))
+        return self._workers[-1]
+
+    def tick(self) -> None:
+        """The broker looks at the clock."""
+        self._transport.tick()
+
+    def elapse(self, seconds: float, *, heard: tuple[Worker, ...] = (), silent: tuple[Client, ...] = ()) -> None:
+        """Time passes under the broker's eyes: workers live if they are *heard*, clients unless they are *silent*."""
+        while seconds > 0:
+            self.clock.advance(min(1.0, seconds))
+            seconds -= 1.0
+            for worker in heard:
+                worker.heartbeat()
+            for client in self._clients:
+                if client not in silent:
+                    client.settle()
+            self.tick()
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            for port in (*self._clients, *self._workers):
+                port.close()
+            self._transport.close()
+
+
+@pytest.fixture(params=list(TRANSPORTS))
+def kind(request) -> str:
+    """Which broker."""
+    return request.param
+
+
+@pytest.fixture
+def open_broker(kind) -> Iterator[Callable[..., BrokerHarness]]:
+    """Opens brokers of this kind, with limits of the test's choice."""
+    opened = []
+
+    def open_one(**limits) -> BrokerHarness:
+        opened.append(BrokerHarness(kind, Limits(**limits)))
+        return opened[-1]
+
+    yield open_one
+    for harness in opened:
+        harness.close()
+
+
+@pytest.fixture
+def broker(open_broker) -> BrokerHarness:
+    """A broker with the usual limits."""
+    return open_broker()
