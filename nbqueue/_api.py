@@ -31,7 +31,8 @@ def _show(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View 
 class App(client_app.App):
     """A connection to a broker; its runs are shown as cards or bars.
 
-    It is made on first use. Usable from any thread, and as a context manager. The functions of this module are those of a default app.
+    It is made on first use. Usable from any thread, and as a context manager. The functions of this module are those of
+    a default app.
     """
 
     def __init__(
@@ -152,7 +153,8 @@ def starmap(fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **keyw
 def imap(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
     """Results in input order; the input may be endless.
 
-    It is read as the results are consumed. Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
+    It is read as the results are consumed. Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far
+    the input is read ahead.
     """
     return _default.app().imap(fn, *iterables, **keywords)
 

@@ -64,6 +64,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
 
+class HubArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hub's process is told when it is started."""
+
+    folder: str
+    name: str
+    workers: int
+    idle_timeout_s: float
+    worker_python: str
+    lock_fd: int  #: held for the hub's life
+    ready_fd: int  #: written to when the hub serves
+
+
 _VARIABLES = {
     "url": "NBQUEUE_URL",
     "runtime_dir": "NBQUEUE_RUNTIME_DIR",

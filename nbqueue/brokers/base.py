@@ -162,7 +162,7 @@ def worker_message(message: Delivery | StopHolder | ForgetFunctions) -> ToWorker
 class WorkerExit(msgspec.Struct, frozen=True):
     """A local supervisor's process ended."""
 
-    request: int
+    key: str  #: of the request that started it
     pid: int
     slots: int
     reason: str
@@ -175,11 +175,11 @@ class LocalWorkers(Protocol):
     def slots(self) -> int:
         """Slots of all processes that live, connected or not."""
 
-    def start(self, request: int, slots: int, python: str | None) -> None:
-        """Start a supervisor; what goes wrong comes out of `exits`."""
+    def start(self, key: str, slots: int, python: str | None) -> None:
+        """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
 
     def exits(self) -> list[WorkerExit]:
         """Processes that ended since the last call and were not asked to."""
 
-    def stop(self, request: int | None = None) -> None:
+    def stop(self, key: str | None = None) -> None:
         """Stop the supervisors of one request, or all."""

@@ -1,4 +1,7 @@
-"""The hub's process: ``python -m nbqueue.cli.hub``, started by the first client that finds no hub."""
+"""The hub's process: ``python -m nbqueue.cli.hub ARGUMENTS``, started by the first client that finds no hub.
+
+Whoever starts it waits for it, so it loads little before it starts the workers, and its arguments are one JSON object.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,31 @@ import sys
 import time
 from pathlib import Path
 
-import click
+import msgspec
 
 from nbqueue.launchers.local import LocalLauncher
+from nbqueue.settings import HubArguments
 
 
-@click.command()
-@click.option("--folder", type=click.Path(path_type=Path), required=True)
-@click.option("--name", required=True)
-@click.option("--workers", type=int, default=0)
-@click.option("--idle-timeout", type=float, required=True)
-@click.option("--worker-python", default=sys.executable)
-@click.option("--lock-fd", type=int, required=True, help="Held for the hub's life.")
-@click.option("--ready-fd", type=int, required=True, help="Written to when the hub serves.")
-def main(
-    folder: Path, name: str, workers: int, idle_timeout: float, worker_python: str, lock_fd: int, ready_fd: int
-) -> None:
+def main() -> None:
     """Serve as the embedded broker of this user."""
+    arguments = msgspec.json.decode(sys.argv[1], type=HubArguments)
+    folder, name = Path(arguments.folder), arguments.name
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.chdir(folder)
-    os.set_inheritable(lock_fd, False)
-    os.pwrite(lock_fd, str(os.getpid()).encode(), 0)  # for `nbqueue stop`, should the connection file be unreadable
-    os.set_inheritable(ready_fd, False)
-
-    log = folder / f"hub-{name}-worker-{{}}.log"
+    os.set_inheritable(arguments.lock_fd, False)
+    os.set_inheritable(arguments.ready_fd, False)
+    # For `nbqueue stop`, should the connection file be unreadable.
+    os.pwrite(arguments.lock_fd, str(os.getpid()).encode(), 0)
     launcher = LocalLauncher(
-        folder=folder, hub_name=name, python=worker_python, log=lambda number: Path(str(log).format(number))
+        folder=folder,
+        hub_name=name,
+        python=arguments.worker_python,
+        log=lambda number: folder / f"hub-{name}-worker-{number}.log",
     )
-    if workers:
-        launcher.start(0, workers, None)  # first, so that they load their modules while we load ours
-    _serve(folder, name, idle_timeout, launcher, ready_fd)
+    if arguments.workers:
+        launcher.start("hub", arguments.workers, None)  # first, so that they load their modules while we load ours
+    _serve(folder, name, arguments.idle_timeout_s, launcher, arguments.ready_fd)
 
 
 def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +69,7 @@ class App:
         self._lock = threading.Lock()
         self._broker: Broker | None = None
         self._link: Link | None = None
+        self._workers_started: Future[int] | None = None
         self._is_closed = False
 
     # -- connection ----------------------------------------------------------------------------------------------------
@@ -110,16 +110,21 @@ class App:
                 self._open()
             assert self._link is not None
             assert self._broker is not None
+            self._ask_for_workers(self._link)
             return self._link, self._broker
 
     def _open(self) -> None:
         self._broker = open_broker(self.settings.url, self.settings)
         assert self._broker is not None, "a broker was found or started"
         port = self._broker.open_client(os.urandom(16))
-        self._link = link = Link(port, submit_timeout_s=self.settings.submit_timeout_s)
-        if self.settings.workers:
-            _, started = link.start_workers(self.settings.workers)
-            started.add_done_callback(functools.partial(_give_up_without_workers, link))
+        self._link = Link(port, submit_timeout_s=self.settings.submit_timeout_s)
+        self._workers_started = None
+
+    def _ask_for_workers(self, link: Link) -> None:
+        """Ask for local slots once; again with the next call when they could not be started."""
+        started = self._workers_started
+        if self.settings.workers and (started is None or (started.done() and started.exception() is not None)):
+            _, self._workers_started = link.start_workers(self.settings.workers)
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -182,10 +187,3 @@ class App:
         """What the broker has: workers, runs, clients."""
         link, _ = self.connection()
         return link.inspect().result(ANSWER_TIMEOUT_S)
-
-
-def _give_up_without_workers(link: Link, started: Future[int]) -> None:
-    """No worker can be started and none is connected: say so to everybody who waits, instead of waiting for ever."""
-    error = started.exception()
-    if isinstance(error, NoWorkers) and link.error is None:
-        link.fail_all(error)

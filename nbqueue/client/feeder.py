@@ -26,6 +26,7 @@ class Feeder:
         self._buffersize = buffersize
         self._fed = 0
         self._is_used_up = False
+        self._is_stopped = False
 
     def feed_all(self) -> None:
         """Read the input to its end. Raises what it raises, and what packing and `Link.feed` do."""
@@ -36,12 +37,20 @@ class Feeder:
         """Read on until `buffersize` items are ahead of the first *consumed* ones."""
         assert self._buffersize is not None
         room = consumed + self._buffersize - self._fed
+        if self._is_stopped:
+            self._close()
         if self._is_used_up or room * 2 < self._buffersize:
             return  # worth a message only when half of the buffer is free
         before = self._fed
         self._feed(islice(self._items, room))
         if self._fed - before < room:
             self._close()
+
+    def stop(self) -> None:
+        """Read no more: the run was revoked. Called by any thread."""
+        self._is_stopped = True
+        if self._buffersize is not None and not self._is_used_up:
+            self._link.feed(self._run.run_id, [], closed=True)  # nobody may ever ask for more and so close it
 
     def _feed(self, items: Iterable[Any]) -> None:
         folder = self._run.run_id.hex()
@@ -50,6 +59,8 @@ class Feeder:
                 self._link.feed(self._run.run_id, [block], closed=False)
                 self._fed = block.stop
                 self._run.expect(block.stop, closed=False)
+                if self._is_stopped:
+                    break
         except BaseException:
             self._is_used_up = True
             self._link.revoke(self._run.run_id, 0, self._fed + 1)
@@ -57,6 +68,8 @@ class Feeder:
             raise
 
     def _close(self) -> None:
+        if self._is_used_up:
+            return
         self._is_used_up = True
         self._link.feed(self._run.run_id, [], closed=True)
         self._run.expect(self._fed, closed=True)

@@ -20,7 +20,7 @@ import msgspec
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.client.run import ClientRun
-from nbqueue.core.dispatcher import Note, Receipt
+from nbqueue.core.dispatcher import ALL_ITEMS, Note, Receipt
 from nbqueue.core.task import Block, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
@@ -84,14 +84,14 @@ class Credit:
         self._bytes = 0
         self._error: BaseException | None = None
 
-    def take(self, items: int, size: int) -> None:
-        """Wait until there is room; one hand-over is always allowed.
+    def take(self, items: int, size: int, *, wait: bool = True) -> None:
+        """Wait until there is room, unless told not to; one hand-over is always allowed.
 
         Raises:
             BrokerUnavailable: The broker is gone.
         """
         with self._changed:
-            while self._error is None and self._items and self._is_used_up(items, size):
+            while wait and self._error is None and self._items and self._is_used_up(items, size):
                 self._changed.wait(0.1)
             if self._error is not None:
                 raise self._error
@@ -247,8 +247,8 @@ class Link:
             self._thread.join(5.0)
 
     def _take_credit(self, blocks: Sequence[Block]) -> None:
-        if not self.is_own_thread:  # a done-callback that submits must not wait for its own thread
-            self._credit.take(*_weight(blocks))
+        # A done-callback that submits must not wait for its own thread.
+        self._credit.take(*_weight(blocks), wait=not self.is_own_thread)
 
     def _enqueue(self, command: Command) -> None:
         if self.error is not None:
@@ -341,6 +341,7 @@ class Link:
         follower.run.fold(note)
         if follower.run.is_finished:
             del self._followers[note.run_id]
+            self._drop_submission(note.run_id)
             follower.on_over()
 
     def _give_up(self, follower: Follower, error: BaseException) -> None:
@@ -382,7 +383,7 @@ class Link:
                     f"the broker had no room for {submission.spec.label!r} during {self._submit_timeout_s:g} s: "
                     "wait for other work to finish, or use buffersize="
                 )
-                self._port.revoke(submission.spec.run_id, start=0, stop=2**62)
+                self._port.revoke(submission.spec.run_id, start=0, stop=ALL_ITEMS)
                 self._give_up(follower, error)
 
     def _offer_again(self) -> None:
@@ -408,6 +409,8 @@ class Link:
             return
         if error:
             answer.set_exception(NoWorkers(error))
+            if not slots:
+                self._give_up_all(NoWorkers(error))
         else:
             answer.set_result(slots)
 
@@ -435,15 +438,11 @@ class Link:
         self._acked_entries, self._acked_bytes = self._received_entries, self._received_bytes
         self._port.ack(entries=self._acked_entries, size_bytes=self._acked_bytes)
 
-    def fail_all(self, error: BaseException) -> None:
-        """Give up all runs that are not over, because of *error*."""
-
-        def command(port: ClientPort) -> None:
-            for follower in list(self._followers.values()):
-                port.revoke(follower.run.run_id, start=0, stop=2**62)
-                self._give_up(follower, error)
-
-        self._enqueue(command)
+    def _give_up_all(self, error: BaseException) -> None:
+        """No worker is connected and none can be started: say so to everybody who waits, instead of for ever."""
+        for follower in list(self._followers.values()):
+            self._port.revoke(follower.run.run_id, start=0, stop=ALL_ITEMS)
+            self._give_up(follower, error)
 
     def _die(self, error: BaseException) -> None:
         """The link is dead: whoever waits is told so."""

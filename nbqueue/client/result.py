@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ import msgspec
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
+from nbqueue.core.dispatcher import ALL_ITEMS
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry
@@ -21,8 +23,6 @@ from nbqueue.wire.failure import first_line, rebuild, unpack_failure
 from nbqueue.wire.payload import PackedValues
 
 _CONSUMED = "these results were consumed: a map with buffersize hands out each of them once"
-#: Items that a revoke of a whole run covers: all there are, and all that are still to come.
-ALL_ITEMS = 2**62
 #: `Future.cancel` waits this long for the broker's word.
 CANCEL_S = 1.0
 
@@ -60,6 +60,7 @@ class AsyncResult(Future[Any]):
         self._link = link
         self._blobs = blobs
         self._view: View | None = None
+        self._feeder: Feeder | None = None
         self._is_revoking = False
 
     # -- the result ----------------------------------------------------------------------------------------------------
@@ -222,6 +223,8 @@ class AsyncResult(Future[Any]):
         if not self.run.is_over:
             self._is_revoking = True
             self._link.revoke(self.run.run_id, 0, ALL_ITEMS)
+            if self._feeder is not None:
+                self._feeder.stop()
 
     def cancel(self) -> bool:
         """Revoke it unless it has begun; whether it will now never run. To stop running work use `revoke`."""
@@ -325,6 +328,7 @@ class MapResult(AsyncResult):
         timeout: float | None = None,
         total_hint: int | None = None,
         feeder: Feeder | None = None,
+        is_stream: bool = False,
     ) -> None:
         super().__init__(run, link, blobs)
         self._on_error = on_error
@@ -332,6 +336,7 @@ class MapResult(AsyncResult):
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._total_hint = total_hint
         self._feeder = feeder
+        self._is_stream = is_stream
 
     # -- results -------------------------------------------------------------------------------------------------------
 
@@ -357,7 +362,7 @@ class MapResult(AsyncResult):
         values: list[Any] = []
         for entry in self._entries_in_order(deadline):
             values += self._values_of(entry, on_error)
-        self._finish_view()
+        super()._wait(None)  # it is over, but the I/O thread may just be about to say so
         return values
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -427,7 +432,7 @@ class MapResult(AsyncResult):
         item = 0
         while (entry := self._await_item(item, deadline)) is not None:
             item = entry.stop
-            if self._feeder is not None:
+            if self._is_stream:
                 self.run.let_go(entry)
             yield entry
 
@@ -445,7 +450,7 @@ class MapResult(AsyncResult):
                 raise LookupError(_CONSUMED)
             position += 1
             ended += entry.stop - entry.start
-            if self._feeder is not None:
+            if self._is_stream:
                 self.run.let_go(entry)
             yield entry
 
@@ -479,16 +484,24 @@ class MapResult(AsyncResult):
             raise TimeoutError(f"{self!r} is not done in time; it goes on")
 
     def _feed(self, ended: int) -> None:
-        if self._feeder is not None:
+        if self._is_stream and self._feeder is not None:
             self._feeder.top_up(ended)
 
     def _wait(self, timeout: float | None) -> None:
-        if self._feeder is not None:
+        if self._is_stream and not self.done():
             for _ in self._entries_in_order(None if timeout is None else time.monotonic() + timeout):
                 pass  # its input is read only as its results are consumed
         super()._wait(timeout)
 
     # -- internals -----------------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """As for one task; a stream is read in another thread, since its input is read as results are consumed."""
+        if not self._is_stream:
+            return super().__await__()
+        import asyncio
+
+        return asyncio.to_thread(self.get).__await__()
 
     def _values_of(self, entry: Entry, on_error: str) -> list[Any]:
         count = entry.stop - entry.start
@@ -520,6 +533,28 @@ class MapResult(AsyncResult):
         total = f"{counts.total}" if counts.closed else f"{counts.total}+"
         failed = f", {counts.failed} failed" if counts.failed else ""
         return f"<MapResult {self.id[:8]} {self.label!r} {self.state} {counts.ended}/{total}{failed}>"
+
+
+class Stream:
+    """Results of a lazy map as an iterator; when it is dropped before its end, the rest is not run."""
+
+    def __init__(self, handle: MapResult) -> None:
+        self._handle = handle
+        self._results = iter(handle)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop the map; results that were not read are lost. May be called twice."""
+        self._handle.revoke()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(NBQueueError):  # the broker has gone: so has the map
+            self.close()
 
 
 def _one_line(entry: Entry) -> str:

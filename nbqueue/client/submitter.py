@@ -10,9 +10,10 @@ from nbqueue.brokers.base import Broker
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.link import Link
 from nbqueue.client.options import check_options, retry_on, task_options
-from nbqueue.client.result import AsyncResult, MapResult, View
+from nbqueue.client.result import AsyncResult, MapResult, Stream, View
 from nbqueue.client.run import ClientRun
 from nbqueue.core.task import RunSpec
+from nbqueue.wire.environment import environment_digest
 from nbqueue.wire.function import Call, pack_function
 from nbqueue.wire.payload import pack_blocks
 
@@ -142,7 +143,7 @@ class Submitter:
 
         Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
         """
-        return iter(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
+        return Stream(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
 
     def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """`imap` in the order in which items end."""
@@ -181,7 +182,8 @@ class Submitter:
             ordered=ordered,
             timeout=timeout,
             total_hint=total,
-            feeder=feeder if buffersize is not None else None,
+            feeder=feeder,
+            is_stream=buffersize is not None,
         )
         link.submit(spec, body, [], closed=False, follower=handle)
         handle.show_in(self._app.display(handle, progress=progress, desc=desc))
@@ -204,6 +206,7 @@ class Submitter:
             function=digest,
             label=self._options["label"] or _name_of(fn),
             options=task_options(self._options, chunksize=chunksize),
+            environment=environment_digest(),
         )
         return spec, body
 

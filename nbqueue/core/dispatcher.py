@@ -26,6 +26,9 @@ from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, R
 #: Entries and bytes of logs on their way to one client that it has not acknowledged.
 NOTE_WINDOW_ENTRIES = 4096
 NOTE_WINDOW_BYTES = 32 * 2**20
+#: A revoke up to this item means the whole run, and whatever is still fed to it.
+ALL_ITEMS = 2**62
+_REVOKED_EARLY = "revoked before it started"
 #: Learnt chunk sizes are kept for this many functions.
 SIZERS_KEPT = 512
 
@@ -36,6 +39,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_items: int = 20_000_000  #: unfinished items
     max_bytes: int = 2 * 2**30  #: payloads of unfinished items, and results together
     lease_s: float = 15.0  #: a supervisor that is silent for longer is taken for dead
+    client_silence_s: float = 10.0  #: a client that is silent for longer does not keep the broker alive
     client_lease_s: float = 60.0  #: a client that is silent for longer is forgotten (its runs go on)
 
 
@@ -63,6 +67,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     digest: bytes
     function: bytes | None  #: None: this supervisor has it
     blocks: list[Block]
+    environment: bytes
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -119,6 +124,7 @@ class Discard(msgspec.Struct, frozen=True):
     """An effect: large payloads kept outside the broker under this name are needed no more."""
 
     folder: str
+    function: bytes | None = None  #: digest, if they are a function's, which might be submitted again any moment
 
 
 Effect = ToWorker | ToClient | Discard
@@ -205,14 +211,25 @@ class Dispatcher:
         """Clients heard of within their lease."""
         return len(self._clients)
 
+    def hears_clients(self, now: float) -> bool:
+        """Whether any client was heard of lately; one that was killed falls silent at once."""
+        return any(now - client.seen_at <= self.limits.client_silence_s for client in self._clients.values())
+
     @property
     def has_open_runs(self) -> bool:
-        """Whether any run is unfinished."""
-        return any(not run.is_finished for run in self._runs.values())
+        """Whether there is work, or a client that may still send some for a run that it has not closed."""
+        return any(
+            run.unfinished or (not run.closed and self._owners.get(run_id) in self._clients)
+            for run_id, run in self._runs.items()
+        )
 
     def knows_run(self, run_id: bytes) -> bool:
         """Whether the run was submitted and not forgotten."""
         return run_id in self._runs
+
+    def knows_function(self, digest: bytes) -> bool:
+        """Whether a run that is not forgotten uses the function."""
+        return digest in self._functions
 
     def knows_worker(self, worker_id: bytes) -> bool:
         """Whether the supervisor is registered and not taken for dead."""
@@ -301,10 +318,12 @@ class Dispatcher:
     def _feed(self, run: Run, blocks: Sequence[Block], *, closed: bool, now: float) -> None:
         before = run.total
         self._add_wakes(run, run.feed(blocks, closed=closed, now=now))
+        if run.is_revoked and run.total > before:
+            self._apply(run, Event(Trigger.REVOKE, now), before, run.total, Ending(reason=_REVOKED_EARLY))
         expires_s = run.spec.options.expires_s
         if expires_s is not None and run.total > before:
             self._add_wake(now + expires_s, run, before, run.total, Trigger.EXPIRE)
-        self._changed(run, now, tell=run.is_finished)  # what was fed the client knows
+        self._changed(run, now, tell=run.is_finished or run.is_revoked)  # what was fed the client knows
 
     def _is_full(self, blocks: Sequence[Block]) -> bool:
         items = sum(block.stop - block.start for block in blocks)
@@ -364,7 +383,8 @@ class Dispatcher:
         """Stop the items *start* to *stop*: those that wait never start, those that run are stopped by their holder."""
         run = self._runs.get(run_id)
         if run is not None:
-            self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason="revoked before it started"))
+            run.is_revoked = run.is_revoked or (start == 0 and stop >= ALL_ITEMS)
+            self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=_REVOKED_EARLY))
             self._changed(run, now)
 
     def forget(self, run_id: bytes) -> None:
@@ -391,7 +411,7 @@ class Dispatcher:
 
     def _forget_function(self, digest: bytes) -> None:
         del self._functions[digest]
-        self._effects.append(Discard(digest.hex()))
+        self._effects.append(Discard(digest.hex(), digest))
         for worker_id, worker in self._workers.items():
             if digest in worker.functions:
                 worker.functions.discard(digest)
@@ -627,7 +647,7 @@ class Dispatcher:
         sizer = self._sizer(run.spec.function)
         size = run.spec.options.chunksize or sizer.size(waiting=run.waiting, slots=self.slots)
         is_ahead = worker.free_slots <= 0
-        if is_ahead and (worker.free_slots <= -worker.info.prefetch or not sizer.is_short(size)):
+        if is_ahead and not (sizer.is_short(size) and self._may_fetch_ahead(worker)):
             return False
         claim = run.claim(size=size, token=self._next_token, worker_id=worker.info.worker_id, now=now)
         self._next_token += 1
@@ -637,6 +657,14 @@ class Dispatcher:
         worker.claims[claim.token] = claim
         self._effects.append(ToWorker(worker.info.worker_id, self._delivery(run, claim, worker)))
         return True
+
+    def _may_fetch_ahead(self, worker: _Worker) -> bool:
+        """Whether the worker may hold one more chunk than it has slots: only behind chunks that are short, too."""
+        return worker.free_slots > -worker.info.prefetch and all(
+            claim.run_id in self._runs
+            and self._sizer(self._runs[claim.run_id].spec.function).is_short(claim.stop - claim.start)
+            for claim in worker.claims.values()
+        )
 
     def _delivery(self, run: Run, claim: Claim, worker: _Worker) -> Delivery:
         digest = run.spec.function
@@ -652,6 +680,7 @@ class Dispatcher:
             digest=digest,
             function=self._functions[digest].body if is_new else None,
             blocks=run.blocks(claim.start, claim.stop),
+            environment=run.spec.environment,
         )
 
     # -- effects -------------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class Run:
         self.submitted_at = now
         self.finished_at: float | None = None
         self.closed = False  #: no more items will come
+        self.is_revoked = False  #: as a whole: items that still come are revoked, too
         self.items: RangeMap[Item] = RangeMap()
         self.log: list[Entry] = []
         self.work_s = 0.0
@@ -74,6 +75,7 @@ class Run:
         self.result_bytes = 0  #: of the log
         self.refused_events = 0
         self._queue = RangeQueue()
+        self._expiries: RangeMap[float] = RangeMap()  # filled only when items expire
         self._counts = [0] * len(State)
         self._ended = 0
         self._blocks: list[Block] = []
@@ -144,6 +146,8 @@ class Run:
         return wakes
 
     def _enqueue_new(self, start: int, stop: int, now: float) -> list[Wake]:
+        if self.spec.options.expires_s is not None:
+            self._expiries.append(stop - start, now + self.spec.options.expires_s)
         countdown_s = self.spec.options.countdown_s
         if countdown_s > 0:
             due = now + countdown_s
@@ -169,11 +173,23 @@ class Run:
             self._queue.drop(stop - start)
             if item.state is not State.PENDING:
                 continue  # ended while it waited
+            if self._expires_in(start, stop, now):
+                continue
             self.apply(Event(Trigger.CLAIM, now, token), start, stop, ending=Ending(reason="claimed too often"))
             claimed = self.items[start]
             if claimed.state is State.RECEIVED:
                 return Claim(token, self.spec.run_id, start, stop, claimed.attempt, worker_id)
         return None
+
+    def _expires_in(self, start: int, stop: int, now: float) -> bool:
+        """Whether items are past their time to start; they end then."""
+        if not len(self._expiries) or now < self._expiries[start]:
+            return False
+        first, last, _ = self._expiries.segments(start, stop)[0]
+        self.apply(Event(Trigger.EXPIRE, now), first, last, ending=Ending(reason="not started in time"))
+        if last < stop:
+            self._queue.push_front(last, stop)
+        return True
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: bytes  #: 16 random bytes
     function: bytes  #: digest of the pickled function
     label: str  #: what the user sees, e.g. the function's name
+    environment: bytes = b""  #: digest of the modules it may import; a slot serves one environment
     options: TaskOptions = TaskOptions()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbqueue.brokers.base import WorkerExit
+from nbqueue.settings import process_environment
 
 #: How long a supervisor may take to stop its slots before it is killed.
 STOP_TIMEOUT_S = 5.0
@@ -27,6 +28,12 @@ class LocalLauncher:
         self._hub_name = hub_name
         self._python = python
         self._log = log
+        # A task that uses nbqueue itself finds this hub, and starts no workers of its own.
+        self._environment = process_environment() | {
+            "NBQUEUE_RUNTIME_DIR": str(folder),
+            "NBQUEUE_HUB_NAME": hub_name,
+            "NBQUEUE_WORKERS": "0",
+        }
         self._count = 0
         self._children: list[_Child] = []
         self._failed: list[WorkerExit] = []
@@ -36,8 +43,8 @@ class LocalLauncher:
         """Slots of all processes that live, connected or not."""
         return sum(child.slots for child in self._children)
 
-    def start(self, request: int, slots: int, python: str | None) -> None:
-        """Start a supervisor; what goes wrong comes out of `exits`."""
+    def start(self, key: str, slots: int, python: str | None) -> None:
+        """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
         self._count += 1
         log = self._log(self._count)
         command = [
@@ -47,13 +54,18 @@ class LocalLauncher:
         try:
             with open(log, "wb") as output:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env=self._environment,
                 )
         except OSError as error:
             reason = f"no worker could be started with {command[0]}: {error.strerror}"
-            self._failed.append(WorkerExit(request, 0, slots, reason))
+            self._failed.append(WorkerExit(key, 0, slots, reason))
             return
-        self._children.append(_Child(request, slots, process, log))
+        self._children.append(_Child(key, slots, process, log))
 
     def exits(self) -> list[WorkerExit]:
         """Processes that ended since the last call and were not asked to."""
@@ -63,12 +75,12 @@ class LocalLauncher:
             if status is not None:
                 self._children.remove(child)
                 child.close_lifeline()
-                exits.append(WorkerExit(child.request, child.process.pid, child.slots, child.epitaph(status)))
+                exits.append(WorkerExit(child.key, child.process.pid, child.slots, child.epitaph(status)))
         return exits
 
-    def stop(self, request: int | None = None) -> None:
+    def stop(self, key: str | None = None) -> None:
         """Stop the supervisors of one request, or all: ask, wait, then kill."""
-        leaving = [child for child in self._children if request is None or child.request == request]
+        leaving = [child for child in self._children if key is None or child.key == key]
         self._children = [child for child in self._children if child not in leaving]
         for child in leaving:
             child.close_lifeline()
@@ -82,8 +94,8 @@ class LocalLauncher:
 
 
 class _Child:
-    def __init__(self, request: int, slots: int, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.request = request
+    def __init__(self, key: str, slots: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.key = key
         self.slots = slots
         self.process = process
         self._log = log

@@ -40,6 +40,7 @@ class SlotProcess(Generic[Work]):
         self.is_ready = False
         self.work: Work | None = None
         self.functions: set[bytes] = set()
+        self.environment: bytes | None = None  #: of the functions that it has run; None: it is fresh
 
     def fileno(self) -> int:
         """Readable when it has reported."""

@@ -227,11 +227,17 @@ class Supervisor:
     # -- slots ---------------------------------------------------------------------------------------------------------
 
     def _fill_slots(self) -> None:
-        for slot in self._slots:
-            if not self._waiting:
+        for work in list(self._waiting):
+            idle = [slot for slot in self._slots if slot.is_ready and slot.work is None]
+            if not idle:
                 return
-            if slot.is_ready and slot.work is None:
-                self._begin(slot, self._waiting.popleft())
+            wanted = work.delivery.environment
+            slot = min(idle, key=lambda slot: (slot.environment != wanted, slot.environment is not None))
+            if slot.environment not in (None, wanted):
+                self._recycle(slot)  # it may have imported other modules of the same names; its successor will ask
+                continue
+            self._waiting.remove(work)
+            self._begin(slot, work)
 
     def _begin(self, slot: SlotProcess[Work], work: Work) -> None:
         delivery = work.delivery
@@ -241,6 +247,7 @@ class Supervisor:
             self._port.started(delivery.token, delivery.start)
         body = None if delivery.digest in slot.functions else self._functions.get(delivery.digest)
         slot.functions.add(delivery.digest)
+        slot.environment = delivery.environment
         slot.work = work
         self._install_stop(slot, work)
         slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
@@ -286,6 +293,14 @@ class Supervisor:
             blamed = slot.cell.current(token)
             logger.warning("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
             self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
+        self._replace(slot)
+
+    def _recycle(self, slot: SlotProcess[Work]) -> None:
+        """End an idle slot, and fork a fresh one in its place."""
+        slot.signal(signal.SIGKILL)
+        self._replace(slot)
+
+    def _replace(self, slot: SlotProcess[Work]) -> None:
         self._selector.unregister(slot.fileno())
         slot.close()
         replacement: SlotProcess[Work] = self._zygote.fork_slot()

@@ -1,7 +1,5 @@
 """Items that may not start yet, or not any more, and results that are kept for a time."""
 
-import pytest
-
 from nbqueue.core.states import State
 
 
@@ -94,7 +92,6 @@ def test_only_what_still_waits_expires(broker):
     assert client.note(run_id).finished
 
 
-@pytest.mark.xfail(strict=True, reason="expiry is looked at once, when it passes, and not again at the claim")
 def test_an_item_that_is_handed_back_after_its_time_expires(broker):
     # Given an item that was fetched ahead in time, and not begun
     client, first = broker.client(), broker.worker()

@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection, HubFiles
 from nbqueue.errors import BrokerUnavailable
-from nbqueue.settings import process_environment
+from nbqueue.settings import HubArguments, process_environment
 
 #: A hub is up within this time, on any machine that is not on its knees.
 START_TIMEOUT_S = 15.0
@@ -68,7 +70,7 @@ def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: 
                 connection = _start(files, lock, workers, idle_timeout_s, worker_python)
             finally:
                 os.close(lock)
-        if connection is not None and files.is_hub_alive():
+        if connection is not None and connection.pid == files.pid_in_any_version():  # else it is a dead hub's file
             return ZmqBroker(connection, is_alive=files.is_hub_alive)
         if time.monotonic() > deadline:
             raise BrokerUnavailable(f"a hub is starting but does not get ready; its log is {files.log}")
@@ -79,11 +81,16 @@ def _start(files: HubFiles, lock: int, workers: int, idle_timeout_s: float, work
     files.connection.unlink(missing_ok=True)  # of a hub that is dead: we have its lock
     os.ftruncate(lock, 0)  # its pid
     ready_reader, ready_writer = os.pipe()
-    command = [
-        *(sys.executable, "-P", "-m", "nbqueue.cli.hub", "--folder", str(files.folder), "--name", files.name),
-        *("--workers", str(workers), "--idle-timeout", str(idle_timeout_s), "--worker-python", worker_python),
-        *("--lock-fd", str(lock), "--ready-fd", str(ready_writer)),
-    ]
+    arguments = HubArguments(
+        folder=str(files.folder),
+        name=files.name,
+        workers=workers,
+        idle_timeout_s=idle_timeout_s,
+        worker_python=worker_python,
+        lock_fd=lock,
+        ready_fd=ready_writer,
+    )
+    command = [sys.executable, "-P", "-m", "nbqueue.cli.hub", msgspec.json.encode(arguments).decode()]
     try:
         _spawn_detached(command, files.log, keep=(lock, ready_writer))
     except OSError as error:

@@ -66,6 +66,12 @@ RECEIPT_DELAY_S = 0.002
 #: A peer that sent more bad frames than this gets no answer any more.
 MAX_BAD_FRAMES = 100
 IDENTITY_BYTES = 16
+#: A large function's file stays so long after its last run: a client that finds it writes none for the next one.
+FUNCTION_KEPT_S = 60.0
+#: Workers that keep dying are started again after 1 s, 2 s, … up to this.
+MAX_RESTART_DELAY_S = 30.0
+#: A worker that lived so long was no crash at the start.
+STABLE_S = 30.0
 
 
 class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +94,24 @@ class _Peer:
         self.send_at = math.inf  #: when the outbox is to be sent at the latest
 
 
-class _Start(msgspec.Struct, kw_only=True):
+class _Start(msgspec.Struct, frozen=True):
     """A client's wish for workers, until it is answered."""
 
     client_id: bytes
     request: int
+
+    @property
+    def key(self) -> str:
+        """Names the processes that were started for it; requests are numbered by each client alone."""
+        return f"{self.client_id.hex()}/{self.request}"
+
+
+class _Restart(msgspec.Struct, frozen=True):
+    """A worker to be started again."""
+
+    at: float
+    key: str
     slots: int
-    answered: bool = False
 
 
 class Hub:
@@ -123,10 +140,12 @@ class Hub:
         self._decoder: Decoder[FromPeer] = Decoder(FromPeer)
         self._peers: dict[bytes, _Peer] = {}
         self._waiting_peers: dict[bytes, _Peer] = {}  # those whose outbox is not empty
-        self._discarded: set[str] = set()  # folders of large payloads, deleted when there is time
+        self._discarded: dict[str, tuple[float, bytes | None]] = {}  # folders of large payloads: when, whose
         self._pids: dict[int, bytes] = {}  # of registered supervisors
         self._starts: list[_Start] = []
-        self._restarts: deque[float] = deque(maxlen=3)
+        self._restarts: list[_Restart] = []
+        self._crashes = 0
+        self._crashed_at = -math.inf
         self._started_at = self._busy_at = clock()
         self._ticked_at = self._reaped_at = -1e9
         self._is_stopping = False
@@ -171,19 +190,24 @@ class Hub:
         if now - self._ticked_at >= TICK_S or (wake is not None and wake <= now):
             self._ticked_at = now
             self._dispatcher.tick(now)
-            self._discard_payloads()
+            self._discard_payloads(now)
             self._end_when_idle(now)
         if now - self._reaped_at >= REAP_S:
             self._reaped_at = now
             self._reap_local_workers(now)
 
-    def _discard_payloads(self) -> None:
-        if self._discarded and self._blobs is not None:
-            self._blobs.discard(self._discarded)
-        self._discarded.clear()
+    def _discard_payloads(self, now: float) -> None:
+        due = [folder for folder, (at, _) in self._discarded.items() if at <= now]
+        functions = {folder: self._discarded.pop(folder)[1] for folder in due}
+        unused = {folder for folder, digest in functions.items() if not self._is_in_use(digest)}
+        if unused and self._blobs is not None:
+            self._blobs.discard(unused)
+
+    def _is_in_use(self, function: bytes | None) -> bool:
+        return function is not None and self._dispatcher.knows_function(function)
 
     def _end_when_idle(self, now: float) -> None:
-        if self._dispatcher.client_count or self._dispatcher.has_open_runs:
+        if self._dispatcher.hears_clients(now) or self._dispatcher.has_open_runs:
             self._busy_at = now
         elif now - self._busy_at > self._options.idle_timeout_s:
             logger.info("hub idle, stopping", extra={"idle_s": now - self._busy_at})
@@ -286,7 +310,7 @@ class Hub:
                 self._start_workers(identity, message)
             case StopWorkers(request):
                 if self._workers is not None:
-                    self._workers.stop(request)
+                    self._workers.stop(_Start(identity, request).key)
             case Shutdown():
                 self.stop()
             case Goodbye():
@@ -317,29 +341,27 @@ class Hub:
 
     # -- local workers -------------------------------------------------------------------------------------------------
 
-    def start_local_workers(self, slots: int) -> None:
-        """Start local workers before any client asks, to save the time of a round trip."""
-        if self._workers is not None and slots > 0:
-            self._workers.start(0, slots, None)
-
     def _start_workers(self, client_id: bytes, wish: StartWorkers) -> None:
         if self._workers is None:
             self._answer(client_id, WorkersStarted(wish.request, 0, "this hub starts no local workers"))
             return
+        start = _Start(client_id, wish.request)
+        self._starts.append(start)
         missing = wish.slots if wish.in_addition else wish.slots - self._workers.slots
-        self._starts.append(_Start(client_id=client_id, request=wish.request, slots=wish.slots))
         if missing > 0:
-            self._workers.start(wish.request, missing, wish.python)
+            self._workers.start(start.key, missing, wish.python)
+            self._reap_local_workers(self._clock())  # an interpreter that does not exist fails at once
         self._answer_starts()
 
-    def _answer_starts(self) -> None:
-        """Tell the clients that wait for workers, once all local ones are connected."""
+    def _answer_starts(self, error: str = "", *, key: str | None = None) -> None:
+        """Tell the clients that wait for workers: all is well once all are connected, or what is wrong."""
         connected = self._dispatcher.slots
-        if self._workers is None or connected < self._workers.slots:
+        if self._workers is None or (not error and connected < self._workers.slots):
             return
-        for start in self._starts:
-            self._answer(start.client_id, WorkersStarted(start.request, connected))
-        self._starts.clear()
+        answered = [start for start in self._starts if key is None or start.key == key]
+        for start in answered:
+            self._answer(start.client_id, WorkersStarted(start.request, connected, error))
+        self._starts = [start for start in self._starts if start not in answered]
 
     def _reap_local_workers(self, now: float) -> None:
         if self._workers is None:
@@ -347,21 +369,31 @@ class Hub:
         for exit_ in self._workers.exits():
             logger.warning("worker ended", extra={"worker_pid": exit_.pid, "reason": exit_.reason})
             worker_id = self._pids.pop(exit_.pid, None)
-            if worker_id is not None:
+            if worker_id is None:
+                self._take_failed_start(exit_, now)
+            else:
                 self._dispatcher.lose(worker_id, exit_.reason, now)
-            self._replace_worker(exit_, had_joined=worker_id is not None, now=now)
+                self._plan_restart(exit_, now)
+        for restart in [restart for restart in self._restarts if restart.at <= now]:
+            self._restarts.remove(restart)
+            self._workers.start(restart.key, restart.slots, None)
 
-    def _replace_worker(self, exit_: WorkerExit, *, had_joined: bool, now: float) -> None:
-        """A supervisor that worked is started again; one that cannot even start is reported."""
+    def _take_failed_start(self, exit_: WorkerExit, now: float) -> None:
+        """A worker could not even join: whoever asked for it is told; if nobody did, it is tried again later."""
         assert self._workers is not None
-        is_crash_loop = len(self._restarts) == self._restarts.maxlen and now - self._restarts[0] < 30
-        if had_joined and not is_crash_loop:
-            self._restarts.append(now)
-            self._workers.start(exit_.request, exit_.slots, None)
-            return
-        for start in self._starts:
-            self._answer(start.client_id, WorkersStarted(start.request, self._dispatcher.slots, exit_.reason))
-        self._starts.clear()
+        if not self._starts:
+            self._plan_restart(exit_, now)
+        elif self._workers.slots:
+            self._answer_starts(exit_.reason, key=exit_.key)
+        else:
+            self._answer_starts(exit_.reason)
+
+    def _plan_restart(self, exit_: WorkerExit, now: float) -> None:
+        """At once, unless workers have been dying one after the other."""
+        self._crashes = self._crashes + 1 if now - self._crashed_at < STABLE_S else 0
+        self._crashed_at = now
+        delay_s = min(2.0 ** (self._crashes - 3), MAX_RESTART_DELAY_S) if self._crashes >= 3 else 0.0
+        self._restarts.append(_Restart(now + delay_s, exit_.key, exit_.slots))
 
     # -- output --------------------------------------------------------------------------------------------------------
 
@@ -372,8 +404,9 @@ class Hub:
                     self._answer(client_id, NoteMessage(note))
                 case ToWorker(worker_id, message):
                     self._answer(worker_id, worker_message(message))
-                case Discard(folder):
-                    self._discarded.add(folder)
+                case Discard(folder, function):
+                    keep_s = 0.0 if function is None else FUNCTION_KEPT_S
+                    self._discarded[folder] = self._clock() + keep_s, function
                 case _:
                     assert_never(effect)
 

@@ -1,0 +1,107 @@
+"""The suite is worth something: it fails for a broker that breaks any one of the five rules that matter most.
+
+Each mutant is a copy of the whole project in which one rule is taken out of the source; then the suite runs as it is,
+until its first failure.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+class Change(NamedTuple):
+    """One place of the source, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = {
+    # What has ended can end again. The table alone would still forbid it, so both checks go.
+    "no terminal check": [
+        Change("core/machine.py", "    if item.state in TERMINAL:\n", "    if False:\n"),
+        Change("core/machine.py", "    if (item.state, event.trigger, target.state) not in LEGAL:\n", "    if False:\n"),
+    ],
+    # Whoever held an item once may fail it, release it or be blamed for it. Both places that know the holder forget it.
+    "no attempt check": [
+        Change("core/machine.py", "item.state not in HELD or event.token != item.token:", "item.state not in HELD:"),
+    ],
+    # After a long sleep, whoever has not spoken yet is dead.
+    "no grace": [
+        Change("core/dispatcher.py", "        self._extend_leases_after_a_gap(now)\n", ""),
+    ],
+    # Items that are sent twice are taken twice.
+    "no dedup": [
+        Change("core/run.py", "            if block.start != self.total:\n", "            if False:\n"),
+    ],
+    # The news of an end goes out while its entry is not in the log yet, and is not repeated.
+    "notify before result": [
+        Change(
+            "core/dispatcher.py",
+            "            entries = self._next_entries(client, run, cursor)\n",
+            "            entries = self._next_entries(client, run, cursor)[:-1]\n",
+        ),
+        Change(
+            "core/dispatcher.py",
+            "            client.cursors[run_id] = cursor + len(entries)\n",
+            "            client.cursors[run_id] = len(run.log)\n",
+        ),
+    ],
+}
+
+
+def copy_project(folder: Path) -> Path:
+    """The package and what its contract tests need, somewhere else."""
+    nothing_built = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "nbqueue", folder / "nbqueue", ignore=nothing_built)
+    shutil.copytree(ROOT / "tests" / "contract", folder / "tests" / "contract", ignore=nothing_built)
+    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def run_contract(folder: Path, kind: str) -> subprocess.CompletedProcess:
+    """Hold the broker in *folder* to the contract, until the first failure."""
+    command = [sys.executable, "-m", "pytest", "tests/contract", "--ignore=tests/contract/test_mutants.py"]
+    return subprocess.run(
+        [*command, "-x", "-q", "-p", "no:cacheprovider", "-k", kind], cwd=folder, capture_output=True, text=True
+    )
+
+
+def test_the_copy_passes_as_it_is(kind, tmp_path):
+    # Given a copy without a change; what Python imports there is the copy
+    folder = copy_project(tmp_path)
+    command = [sys.executable, "-c", "import nbqueue; print(nbqueue.__file__)"]
+    imported = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    # Then the suite passes, so what it says of the mutants below is due to their changes
+    result = run_contract(folder, kind)
+    assert str(folder / "nbqueue" / "__init__.py") == imported.strip()
+    assert result.returncode == 0, result.stdout
+    assert "passed" in result.stdout
+
+
+@pytest.mark.parametrize("rule", MUTANTS)
+def test_a_broker_that_breaks_a_rule_is_caught(rule, kind, tmp_path):
+    # Given a broker without the rule
+    folder = copy_project(tmp_path)
+    for change in MUTANTS[rule]:
+        path = folder / "nbqueue" / change.file
+        text = path.read_text()
+        assert text.count(change.old) == 1, f"{change.file} has changed: choose the lines of this mutant anew"
+        path.write_text(text.replace(change.old, change.new))
+
+    # When it is held to the contract
+    result = run_contract(folder, kind)
+
+    # Then a test fails: 1, not 2 or more, which would mean that the suite did not run
+    assert result.returncode == 1, result.stdout
