@@ -154,7 +154,7 @@ class Inspected(_Message):
 
 
 class WorkersStarted(_Message):
-    """Local workers are there, or could not be started."""
+    """Local workers are there, or could not be started; *slots* are those that are connected or about to be."""
 
     request: int
     slots: int

@@ -29,9 +29,11 @@ MUTANTS = {
     # What has ended can end again. The table alone would still forbid it, so both checks go.
     "no terminal check": [
         Change("core/machine.py", "    if item.state in TERMINAL:\n", "    if False:\n"),
-        Change("core/machine.py", "    if (item.state, event.trigger, target.state) not in LEGAL:\n", "    if False:\n"),
+        Change(
+            "core/machine.py", "    if (item.state, event.trigger, target.state) not in LEGAL:\n", "    if False:\n"
+        ),
     ],
-    # Whoever held an item once may fail it, release it or be blamed for it. Both places that know the holder forget it.
+    # Whoever held an item once may fail it, release it or be blamed for it.
     "no attempt check": [
         Change("core/machine.py", "item.state not in HELD or event.token != item.token:", "item.state not in HELD:"),
     ],
@@ -43,17 +45,20 @@ MUTANTS = {
     "no dedup": [
         Change("core/run.py", "            if block.start != self.total:\n", "            if False:\n"),
     ],
-    # The news of an end goes out while its entry is not in the log yet, and is not repeated.
+    # The news of a commit goes out first, then its outcomes are written, and nothing tells of them.
     "notify before result": [
         Change(
             "core/dispatcher.py",
-            "            entries = self._next_entries(client, run, cursor)\n",
-            "            entries = self._next_entries(client, run, cursor)[:-1]\n",
+            """            name = worker.info.name if worker is not None else ""\n            for outcome""",
+            """            self._dirty[run.spec.run_id] = run
+            self._effects = self.take_effects()
+            name = worker.info.name if worker is not None else ""
+            for outcome""",
         ),
         Change(
             "core/dispatcher.py",
-            "            client.cursors[run_id] = cursor + len(entries)\n",
-            "            client.cursors[run_id] = len(run.log)\n",
+            "            self._changed(run, now)\n        elif final:\n",
+            "            self._changed(run, now, tell=False)\n        elif final:\n",
         ),
     ],
 }

@@ -360,7 +360,7 @@ class Hub:
             return
         answered = [start for start in self._starts if key is None or start.key == key]
         for start in answered:
-            self._answer(start.client_id, WorkersStarted(start.request, connected, error))
+            self._answer(start.client_id, WorkersStarted(start.request, max(connected, self._workers.slots), error))
         self._starts = [start for start in self._starts if start not in answered]
 
     def _reap_local_workers(self, now: float) -> None:
