@@ -129,6 +129,7 @@ class Link:
         self._submissions: dict[bytes, _Submission] = {}
         self._inspections: deque[Future[Inspected]] = deque()
         self._starts: dict[int, Future[int]] = {}
+        self._no_workers: NoWorkers | None = None  # there are none, and none can be started
         self._next_request = 1
         self._received_entries = self._received_bytes = 0
         self._acked_entries = self._acked_bytes = 0
@@ -164,6 +165,9 @@ class Link:
         def command(port: ClientPort) -> None:
             self._followers[spec.run_id] = follower
             self._submissions[spec.run_id] = submission
+            if self._no_workers is not None:
+                self._give_up(follower, self._no_workers)
+                return
             port.submit(spec, function=function, blocks=blocks, closed=closed)
 
         self._enqueue(command)
@@ -213,6 +217,7 @@ class Link:
 
         def command(port: ClientPort) -> None:
             self._starts[request] = answer
+            self._no_workers = None
             port.start_workers(request, slots, python=python, in_addition=in_addition)
 
         self._enqueue(command)
@@ -410,7 +415,8 @@ class Link:
         if error:
             answer.set_exception(NoWorkers(error))
             if not slots:
-                self._give_up_all(NoWorkers(error))
+                self._no_workers = NoWorkers(error)
+                self._give_up_all(self._no_workers)
         else:
             answer.set_result(slots)
 
