@@ -631,29 +631,38 @@ class Dispatcher:
             owners = self._ready[priority]
             owner, runs = next(iter(owners.items()))
             run_id, run = next(iter(runs.items()))
-            if not run.waiting or run_id not in self._runs:
-                del runs[run_id]
-                if not runs:
-                    del owners[owner]
-                if not owners:
-                    del self._ready[priority]
-                continue
-            if not self._claim_for_someone(run, now):
+            worker = max(self._workers.values(), key=lambda candidate: candidate.free_slots)
+            size = self._claim_size(run)
+            if not self._has_room(worker, run, size):
                 return
-            owners.move_to_end(owner)
+            if run_id in self._runs and self._claim(run, worker, size, now):
+                owners.move_to_end(owner)
+                continue
+            del runs[run_id]  # nothing of it waits any more
+            if not runs:
+                del owners[owner]
+            if not owners:
+                del self._ready[priority]
 
-    def _claim_for_someone(self, run: Run, now: float) -> bool:
-        worker = max(self._workers.values(), key=lambda candidate: candidate.free_slots)
+    def _claim_size(self, run: Run) -> int:
         sizer = self._sizer(run.spec.function)
-        size = run.spec.options.chunksize or sizer.size(waiting=run.waiting, slots=self.slots)
-        is_ahead = worker.free_slots <= 0
-        if is_ahead and not (sizer.is_short(size) and self._may_fetch_ahead(worker)):
-            return False
+        return run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=self.slots)
+
+    def _has_room(self, worker: _Worker, run: Run, size: int) -> bool:
+        """Whether the worker may take a chunk: it has a free slot, or the chunk is short and may be fetched ahead."""
+        if worker.free_slots > 0:
+            return True
+        return self._sizer(run.spec.function).is_short(size) and self._may_fetch_ahead(worker)
+
+    def _claim(self, run: Run, worker: _Worker, size: int, now: float) -> bool:
+        """Give the worker a chunk of the run; False when nothing of it waits."""
+        entries = len(run.log)
         claim = run.claim(size=size, token=self._next_token, worker_id=worker.info.worker_id, now=now)
         self._next_token += 1
+        if len(run.log) > entries:  # items that were claimed too often, or have expired, end at their claim
+            self._changed(run, now, assign=False)
         if claim is None:
-            self._changed(run, now, assign=False)  # what was claimed too often has ended
-            return True
+            return False
         worker.claims[claim.token] = claim
         self._effects.append(ToWorker(worker.info.worker_id, self._delivery(run, claim, worker)))
         return True
