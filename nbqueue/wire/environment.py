@@ -14,7 +14,12 @@ import sysconfig
 
 _LIBRARIES = tuple(
     os.path.join(os.path.realpath(path), "")
-    for path in {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    for path in {
+        *sysconfig.get_paths().values(),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        os.path.dirname(os.path.dirname(__file__)),  # nbqueue itself, wherever it is installed
+    }
 )
 
 
