@@ -75,6 +75,15 @@ class HubArguments(msgspec.Struct, frozen=True, kw_only=True):
     lock_fd: int  #: held for the hub's life
     ready_fd: int  #: written to when the hub serves
 
+    def encode(self) -> str:
+        """As one argument of a command."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> HubArguments:
+        """What `encode` made."""
+        return msgspec.json.decode(text, type=cls)
+
 
 _VARIABLES = {
     "url": "NBQUEUE_URL",

@@ -37,8 +37,6 @@ PLACES = {
     "ipykernel": ("notebook",),
     "ipywidgets": ("notebook",),
     "msgspec": ("notebook", "client", "worker", "launchers", "brokers", "settings", "telemetry", "wire", "core"),
-    "platformdirs": ("cli", "client", "worker", "launchers", "brokers", "settings"),
-    "psutil": ("cli", "client", "worker", "launchers", "brokers"),
     "redis": ("brokers.redis",),
     "rich": ("cli",),
     "tqdm": ("notebook",),

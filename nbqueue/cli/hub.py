@@ -18,15 +18,13 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 from nbqueue.launchers.local import LocalLauncher
 from nbqueue.settings import HubArguments
 
 
 def main() -> None:
     """Serve as the embedded broker of this user."""
-    arguments = msgspec.json.decode(sys.argv[1], type=HubArguments)
+    arguments = HubArguments.decode(sys.argv[1])
     folder, name = Path(arguments.folder), arguments.name
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.chdir(folder)

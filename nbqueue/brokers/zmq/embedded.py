@@ -13,8 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection, HubFiles
 from nbqueue.errors import BrokerUnavailable
@@ -90,7 +88,7 @@ def _start(files: HubFiles, lock: int, workers: int, idle_timeout_s: float, work
         lock_fd=lock,
         ready_fd=ready_writer,
     )
-    command = [sys.executable, "-P", "-m", "nbqueue.cli.hub", msgspec.json.encode(arguments).decode()]
+    command = [sys.executable, "-P", "-m", "nbqueue.cli.hub", arguments.encode()]
     try:
         _spawn_detached(command, files.log, keep=(lock, ready_writer))
     except OSError as error:
