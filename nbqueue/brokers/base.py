@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
-
-import msgspec
 
 from nbqueue.core.dispatcher import Delivery, ForgetFunctions, WorkerInfo
 from nbqueue.core.run import StopHolder
@@ -157,29 +154,3 @@ def worker_message(message: Delivery | StopHolder | ForgetFunctions) -> ToWorker
             return Stop(message)
         case ForgetFunctions():
             return Forgotten(message)
-
-
-class WorkerExit(msgspec.Struct, frozen=True):
-    """A local supervisor's process ended."""
-
-    key: str  #: of the request that started it
-    pid: int
-    slots: int
-    reason: str
-
-
-class LocalWorkers(Protocol):
-    """Starts supervisors on this machine; they die with the hub."""
-
-    @property
-    def slots(self) -> int:
-        """Slots of all processes that live, connected or not."""
-
-    def start(self, key: str, slots: int, python: str | None) -> None:
-        """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
-
-    def exits(self) -> list[WorkerExit]:
-        """Processes that ended since the last call and were not asked to."""
-
-    def stop(self, key: str | None = None) -> None:
-        """Stop the supervisors of one request, or all."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbqueue.brokers.base import WorkerExit
+from nbqueue.brokers.workers import WorkerExit
 from nbqueue.settings import process_environment
 
 #: How long a supervisor may take to stop its slots before it is killed.
@@ -48,8 +48,8 @@ class LocalLauncher:
         self._count += 1
         log = self._log(self._count)
         command = [
-            *(python or self._python, "-P", "-m", "nbqueue.cli.worker", "--lifeline"),
-            *("--runtime-dir", str(self._folder), "--hub-name", self._hub_name, "--concurrency", str(slots)),
+            *(python or self._python, "-P", "-m", "nbqueue.cli.launched"),
+            *(str(self._folder), self._hub_name, str(slots)),
         ]
         try:
             with open(log, "wb") as output:

@@ -32,8 +32,9 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
-from nbqueue.worker.processes import SlotDeath, SlotProcess, ZygoteProcess
 from nbqueue.worker.revoke import Ladder
+from nbqueue.worker.slot_process import SlotProcess, fork_slot
+from nbqueue.worker.zygote_process import SlotDeath, ZygoteProcess
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Supervisor:
         self._name = name
         self._clock = clock
         self._lifeline = lifeline
-        self._slots: list[SlotProcess[Work]] = [zygote.fork_slot() for _ in range(slots)]
+        self._slots: list[SlotProcess[Work]] = [fork_slot(zygote) for _ in range(slots)]
         self._waiting: deque[Work] = deque()
         self._functions: dict[bytes, bytes] = {}
         self._is_stopping = False
@@ -303,7 +304,7 @@ class Supervisor:
     def _replace(self, slot: SlotProcess[Work]) -> None:
         self._selector.unregister(slot.fileno())
         slot.close()
-        replacement: SlotProcess[Work] = self._zygote.fork_slot()
+        replacement: SlotProcess[Work] = fork_slot(self._zygote)
         self._selector.register(replacement.fileno(), selectors.EVENT_READ, replacement)
         self._slots[self._slots.index(slot)] = replacement
 

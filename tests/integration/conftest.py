@@ -125,7 +125,7 @@ class PrivateHub:
 
     def supervisors(self) -> list[psutil.Process]:
         """The processes behind `nbqueue-worker`."""
-        return self.processes("nbqueue.cli.worker")
+        return self.processes("nbqueue.cli.launched") + self.processes("nbqueue.cli.worker")
 
     def zygotes(self) -> list[psutil.Process]:
         """The supervisors' children."""

@@ -16,7 +16,8 @@ from typing import assert_never
 import msgspec
 import zmq
 
-from nbqueue.brokers.base import LocalWorkers, WorkerExit, worker_message
+from nbqueue.brokers.base import worker_message
+from nbqueue.brokers.workers import LocalWorkers, WorkerExit
 from nbqueue.brokers.zmq.sockets import router
 from nbqueue.core.dispatcher import Discard, Dispatcher, ToClient, ToWorker
 from nbqueue.errors import ProtocolError

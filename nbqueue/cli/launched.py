@@ -1,0 +1,36 @@
+"""A worker that the hub starts: ``python -m nbqueue.cli.launched FOLDER HUB_NAME SLOTS``, with a lifeline as its input.
+
+A call waits for its first result until this process is up, so the zygote is started before anything else is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from nbqueue.worker.zygote_process import ZygoteProcess
+
+
+def main() -> None:
+    """Work for the hub until it ends."""
+    folder, hub_name, slots = sys.argv[1:]
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    zygote = ZygoteProcess(name)
+
+    import logging
+
+    from nbqueue.errors import NBQueueError
+    from nbqueue.settings import Settings
+    from nbqueue.worker.program import work
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    settings = Settings.load(hub_name=hub_name, runtime_dir=folder)
+    try:
+        work(settings, int(slots), name, zygote=zygote, lifeline=sys.stdin.fileno())
+    except NBQueueError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

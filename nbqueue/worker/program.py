@@ -1,0 +1,72 @@
+"""What a worker's process does, whoever starts it: find the broker, and serve it until the end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from nbqueue.errors import BrokerUnavailable
+from nbqueue.worker.zygote_process import ZygoteProcess
+
+if TYPE_CHECKING:
+    from nbqueue.brokers.base import Broker
+    from nbqueue.settings import Settings
+
+#: How long a worker that the hub itself started waits for the hub to listen.
+HUB_TIMEOUT_S = 15.0
+
+
+def work(settings: Settings, slots: int, name: str, *, zygote: ZygoteProcess, lifeline: int | None = None) -> None:
+    """Run tasks in *slots* slots until the broker ends, SIGTERM or SIGINT.
+
+    Args:
+        settings: Where the broker is.
+        slots: 1 or more.
+        name: Shown on cards and in errors.
+        zygote: Just started; it is ended with the work.
+        lifeline: A descriptor of the hub that started this process; its end is ours.
+
+    Raises:
+        BrokerUnavailable: There is none, or it died.
+    """
+    try:
+        _supervise(settings, slots, name, zygote, lifeline)
+    finally:
+        zygote.close()
+
+
+def _supervise(settings: Settings, slots: int, name: str, zygote: ZygoteProcess, lifeline: int | None) -> None:
+    from nbqueue.core.dispatcher import WorkerInfo
+    from nbqueue.worker.supervisor import Supervisor
+
+    broker = _find_broker(settings, lifeline)
+    zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
+    info = WorkerInfo(
+        worker_id=os.urandom(16),
+        name=name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=slots,
+        prefetch=slots,
+    )
+    supervisor = Supervisor(broker.open_worker(info), zygote, slots=slots, name=name, lifeline=lifeline)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: supervisor.stop())
+    supervisor.serve()
+
+
+def _find_broker(settings: Settings, lifeline: int | None) -> Broker:
+    """The running broker; one that has started us may still be about to listen."""
+    from nbqueue.brokers.registry import open_broker
+
+    deadline = time.monotonic() + HUB_TIMEOUT_S
+    while (broker := open_broker(settings.url, settings, start=False)) is None:
+        if lifeline is None:
+            raise BrokerUnavailable("no hub runs on this machine: a notebook that uses nbqueue starts it")
+        if time.monotonic() > deadline or select.select([lifeline], [], [], 0.01)[0]:
+            raise BrokerUnavailable("the hub that started this worker does not listen")
+    return broker

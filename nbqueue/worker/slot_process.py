@@ -1,0 +1,79 @@
+"""The supervisor's hold on one slot: its pipe, its cell, and what it works on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from typing import Generic, TypeVar
+
+import msgspec
+
+from nbqueue.core.dispatcher import ForgetFunctions
+from nbqueue.wire.messages import Forgotten, FromSlot
+from nbqueue.worker.cell import Cell
+from nbqueue.worker.pipe import Pipe
+from nbqueue.worker.zygote_process import Birth, ZygoteProcess
+
+Work = TypeVar("Work")
+
+
+def fork_slot(zygote: ZygoteProcess) -> SlotProcess[Work]:
+    """Ask the zygote for one more slot; it says `SlotReady` when it is up."""
+    ours, theirs = socket.socketpair()
+    with theirs, Cell.make_file() as file:
+        cell = Cell(file.fileno())
+        return SlotProcess(ours, cell, zygote.fork(theirs.fileno(), file.fileno()))
+
+
+class SlotProcess(Generic[Work]):
+    """One slot: its pipe, its cell, and what it works on."""
+
+    def __init__(self, end: socket.socket, cell: Cell, birth: Birth) -> None:
+        self._pipe: Pipe[FromSlot] = Pipe(end, FromSlot)
+        self._birth = birth
+        self.cell = cell
+        self.is_ready = False
+        self.work: Work | None = None
+        self.functions: set[bytes] = set()
+        self.environment: bytes | None = None  #: of the functions that it has run; None: it is fresh
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None until it is born."""
+        return self._birth.pid
+
+    def fileno(self) -> int:
+        """Readable when it has reported."""
+        return self._pipe.fileno()
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send it something; if it is dead already, its death is told elsewhere."""
+        with contextlib.suppress(OSError):  # the zygote reports the death; what it should have run is found in `work`
+            self._pipe.send(message)
+
+    def receive_available(self) -> list[FromSlot]:
+        """What it has reported."""
+        return self._pipe.receive_available()
+
+    def forget(self, functions: ForgetFunctions) -> None:
+        """Free functions that no run needs any more."""
+        if self.functions.intersection(functions.digests):
+            self.functions.difference_update(functions.digests)
+            self.send(Forgotten(functions))
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGINT to the slot itself, anything harder to its whole process group."""
+        if self.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # it ended in this moment
+            if number is signal.SIGINT:
+                os.kill(self.pid, number)
+            else:
+                os.killpg(self.pid, number)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._pipe.close()
+        self.cell.close()

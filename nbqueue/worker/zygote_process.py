@@ -1,0 +1,113 @@
+"""The supervisor's hold on its zygote, the process that forks slots.
+
+Imports little: the zygote is started before all else, so that it loads its modules while the supervisor loads its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import NamedTuple
+
+from nbqueue.worker.zygote_protocol import BORN, RECORD, encode_roots
+
+
+class Birth:
+    """A slot that was asked for."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None  #: known once it is born
+
+
+class SlotDeath(NamedTuple):
+    """A slot ended; *pid* is None when the zygote itself did."""
+
+    pid: int | None
+    reason: str
+    peak_bytes: int = 0
+
+
+class ZygoteProcess:
+    """The process that forks slots and tells how they die."""
+
+    def __init__(self, name: str) -> None:
+        """Start it; *name* is the worker's, for error messages."""
+        self._name = name
+        self._roots: list[str] = []
+        self._unborn: list[Birth] = []
+        self._buffer = b""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "nbqueue.worker.zygote", str(theirs.fileno()), name],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+
+    def fileno(self) -> int:
+        """Readable when a slot was born or died, or the zygote did."""
+        return self._control.fileno()
+
+    def use_roots(self, roots: list[str]) -> None:
+        """Tell it in which folders large payloads lie, before the first slot is forked."""
+        self._roots = roots
+        with contextlib.suppress(OSError):  # a dead zygote is told by `deaths`
+            self._control.sendall(encode_roots(roots))
+
+    def fork(self, pipe: int, cell: int) -> Birth:
+        """Ask for one more slot, with its end of the pipe and its cell; both descriptors stay ours to close."""
+        with contextlib.suppress(OSError):  # a dead zygote is told by `deaths`, and the slot replaced then
+            socket.send_fds(self._control, [b"F"], [pipe, cell])
+        birth = Birth()
+        self._unborn.append(birth)
+        return birth
+
+    def deaths(self) -> list[SlotDeath]:
+        """Slots that died since the last call; births are noted on the way."""
+        data = self._read()
+        if not data:
+            return [SlotDeath(None, "the zygote died")]
+        self._buffer += data
+        found = []
+        while len(self._buffer) >= RECORD.size:
+            kind, pid, status, peak_bytes = RECORD.unpack_from(self._buffer)
+            self._buffer = self._buffer[RECORD.size :]
+            if kind == BORN:
+                self._unborn.pop(0).pid = pid
+            else:
+                found.append(SlotDeath(pid, _epitaph(pid, status, peak_bytes), peak_bytes))
+        return found
+
+    def restart(self) -> ZygoteProcess:
+        """A new zygote in the place of this one, which is dead."""
+        self.close()
+        successor = ZygoteProcess(self._name)
+        successor.use_roots(self._roots)
+        return successor
+
+    def close(self) -> None:
+        """End it, and with it all its slots."""
+        self._control.close()
+        try:
+            self._process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> bytes:
+        try:
+            return self._control.recv(4096)
+        except OSError:
+            return b""
+
+
+def _epitaph(pid: int, status: int, peak_bytes: int) -> str:
+    peak = f"its memory peaked at {peak_bytes / 2**20:,.0f} MiB"
+    if os.WIFSIGNALED(status):
+        return f"the process (pid {pid}) that ran it was killed by {signal.Signals(os.WTERMSIG(status)).name}; {peak}"
+    return f"the process (pid {pid}) that ran it ended with status {os.WEXITSTATUS(status)}; {peak}"

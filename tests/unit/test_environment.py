@@ -1,0 +1,86 @@
+"""What a slot may import decides which slot it is."""
+
+import os
+import sys
+import types
+
+import pytest
+
+from nbqueue.wire.environment import environment_digest
+
+
+@pytest.fixture
+def import_file(tmp_path, monkeypatch):
+    """A module of the user, as an import would leave it."""
+
+    def make(name="users_helper_of_a_test"):
+        file = tmp_path / f"{name}.py"
+        file.write_text("VALUE = 1\n")
+        module = types.ModuleType(name)
+        module.__file__ = str(file)
+        monkeypatch.setitem(sys.modules, name, module)
+        return file
+
+    return make
+
+
+def test_nothing_changed_is_the_same_environment():
+    assert environment_digest() == environment_digest()
+    assert 16 == len(environment_digest())
+
+
+def test_another_folder_is_another_environment(tmp_path, monkeypatch):
+    before = environment_digest()
+    monkeypatch.chdir(tmp_path)
+
+    assert before != environment_digest()
+
+
+def test_another_import_path_is_another_environment(monkeypatch):
+    before = environment_digest()
+    monkeypatch.setattr(sys, "path", ["/of/a/test", *sys.path])
+
+    assert before != environment_digest()
+    monkeypatch.undo()
+    assert before == environment_digest()
+
+
+def test_an_imported_module_belongs_to_the_environment(import_file):
+    before = environment_digest()
+    import_file("users_first_module_of_a_test")
+
+    assert before != environment_digest()
+
+
+@pytest.mark.parametrize("text", ["VALUE = 1000\n", "VALUE = 2\n"])
+def test_an_edited_module_is_another_environment(import_file, text):
+    # Given a module that was imported and looked at
+    file = import_file("users_edited_module_of_a_test_" + str(len(text)))
+    before = environment_digest()
+
+    # When its file is saved, with another length or only at another time
+    saved_at = file.stat().st_mtime_ns
+    file.write_text(text)
+    os.utime(file, ns=(saved_at + 1, saved_at + 1))
+
+    # Then it is another environment
+    assert before != environment_digest()
+
+
+def test_a_deleted_module_is_no_trouble(import_file):
+    file = import_file("users_deleted_module_of_a_test")
+    before = environment_digest()
+    file.unlink()
+
+    assert before != environment_digest()
+
+
+@pytest.mark.parametrize("name", ["os", "msgspec", "nbqueue"])
+def test_modules_of_python_and_of_packages_do_not_belong_to_it(name, monkeypatch):
+    # Given a library's file, imported once more under a name that was never seen
+    before = environment_digest()
+    module = types.ModuleType(f"alias_of_{name}_in_a_test")
+    module.__file__ = sys.modules[name].__file__
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    assert before == environment_digest()

@@ -1,0 +1,97 @@
+"""Task options as the user writes them."""
+
+import pytest
+
+from nbqueue.client.options import DEFAULTS, check_options, retry_on, task_options
+from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.task import TaskOptions
+
+
+def options(**given):
+    return task_options(check_options(given))
+
+
+def test_without_options_the_broker_gets_its_defaults():
+    assert TaskOptions() == options()
+    assert DEFAULTS == check_options({})
+
+
+def test_every_option_reaches_the_broker():
+    expected = TaskOptions(
+        retry=RetryPolicy(max_retries=3, backoff_s=2.0, backoff_max_s=9.0, jitter=False),
+        max_lost=0,
+        strict_fence=True,
+        priority=-4,
+        countdown_s=1.5,
+        expires_s=7.0,
+        chunksize=10,
+    )
+    given = check_options(
+        {
+            "max_retries": 3,
+            "retry_backoff": 2,
+            "retry_backoff_max": 9,
+            "retry_jitter": False,
+            "max_lost": 0,
+            "strict_fence": True,
+            "priority": -4,
+            "countdown": 1.5,
+            "expires": 7,
+            "label": "mine",
+        }
+    )
+
+    assert expected == task_options(given, chunksize=10)
+
+
+@pytest.mark.parametrize(("backoff", "expected"), [(False, 0.0), (True, 1.0), (2.5, 2.5)])
+def test_a_backoff_is_a_switch_or_seconds(backoff, expected):
+    assert expected == options(retry_backoff=backoff).retry.backoff_s
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("max_retry", "max_retries"), ("autoretry", "autoretry_for"), ("expire", "expires")]
+)
+def test_an_unknown_option_is_answered_with_the_nearest(wrong, right):
+    with pytest.raises(TypeError, match=f"there is no task option '{wrong}'; did you mean '{right}'"):
+        check_options({wrong: 1})
+
+
+def test_an_option_like_no_other_is_answered_with_all():
+    with pytest.raises(TypeError) as caught:
+        check_options({"zzz": 1})
+
+    assert all(name in str(caught.value) for name in DEFAULTS)
+
+
+@pytest.mark.parametrize("name", ["max_retries", "retry_backoff_max", "max_lost", "countdown"])
+@pytest.mark.parametrize("value", [-1, "3", None])
+def test_what_must_be_0_or_more_is(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be 0 or more, not {value!r}"):
+        check_options({name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_time_to_start_is_above_0(value):
+    with pytest.raises(ValueError, match=f"expires must be a number of seconds above 0, not {value}"):
+        check_options({"expires": value})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ()),
+        ({"max_retries": 2}, (Exception,)),
+        ({"max_retries": 2, "autoretry_for": OSError}, (OSError,)),
+        ({"max_retries": 2, "autoretry_for": [OSError, KeyError]}, (OSError, KeyError)),
+        ({"autoretry_for": (KeyboardInterrupt,)}, (KeyboardInterrupt,)),
+    ],
+)
+def test_what_is_retried_is_named_or_every_exception(given, expected):
+    assert expected == retry_on(check_options(given))
+
+
+@pytest.mark.parametrize("value", [int, ["OSError"], [OSError, 3]])
+def test_only_exceptions_can_be_retried(value):
+    with pytest.raises(TypeError, match="autoretry_for must hold exception types"):
+        retry_on(check_options({"autoretry_for": value}))
