@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import site
 import sys
@@ -58,10 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 values[name] = _convert(variable, environment[variable], cls.__annotations__[name])
         values.update({name: value for name, value in arguments.items() if value is not None})
         values["runtime_dir"] = Path(values["runtime_dir"])
-        settings = cls(**values)
-        if settings.workers < 0:
-            raise ValueError(f"workers must be 0 or more, not {settings.workers}")
-        return settings
+        for name in ("workers", "idle_timeout_s", "submit_timeout_s"):
+            if not (math.isfinite(values[name]) and values[name] >= 0):
+                raise ValueError(f"{name} ({_VARIABLES[name]}) must be 0 or more, not {values[name]}")
+        return cls(**values)
 
 
 class HubArguments(msgspec.Struct, frozen=True, kw_only=True):

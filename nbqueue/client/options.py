@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,12 +39,27 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
             raise TypeError(f"there is no task option {name!r}{hint}")
     values = {**DEFAULTS, **options}
-    for name in ("max_retries", "retry_backoff_max", "max_lost", "countdown"):
-        if not isinstance(values[name], int | float) or values[name] < 0:
-            raise ValueError(f"{name} must be 0 or more, not {values[name]!r}")
-    if values["expires"] is not None and values["expires"] <= 0:
-        raise ValueError(f"expires must be a number of seconds above 0, not {values['expires']!r}")
+    for name in ("max_retries", "max_lost"):
+        _check(name, values[name], type(values[name]) is int and values[name] >= 0, "a whole number, 0 or more")
+    _check("priority", values["priority"], type(values["priority"]) is int, "a whole number")
+    for name in ("countdown", "retry_backoff", "retry_backoff_max"):
+        _check(name, values[name], _is_duration(values[name]), "a number of seconds, 0 or more")
+    expires = values["expires"]
+    _check(
+        "expires", expires, expires is None or (_is_duration(expires) and expires > 0), "a number of seconds above 0"
+    )
+    for name in ("strict_fence", "retry_jitter"):
+        _check(name, values[name], isinstance(values[name], bool), "True or False")
     return values
+
+
+def _check(name: str, value: object, is_good: bool, wanted: str) -> None:
+    if not is_good:
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
 def retry_on(values: Mapping[str, Any]) -> tuple[type[BaseException], ...]:

@@ -11,6 +11,7 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import assert_never
 
 import msgspec
@@ -490,6 +491,9 @@ class Dispatcher:
             self._assign(now)
 
     def _take_outcome(self, run: Run, token: int, outcome: Outcome, worker: str, now: float) -> None:
+        if not _makes_sense(outcome):
+            run.refused_events += 1
+            return
         match outcome:
             case Succeeded(start, stop, payload, wall_s, cpu_s):
                 ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start)
@@ -734,6 +738,19 @@ class Dispatcher:
             client.sent_entries += 1
             client.sent_bytes += len(entry.payload)
         return entries
+
+
+def _makes_sense(outcome: Outcome) -> bool:
+    """Whether ranges are not empty and times are finite: a broken worker must not break the broker."""
+    match outcome:
+        case Succeeded(start, stop, _, wall_s, cpu_s):
+            return start < stop and isfinite(wall_s) and isfinite(cpu_s)
+        case Failed(_, _, _, wall_s, cpu_s):
+            return isfinite(wall_s) and isfinite(cpu_s)
+        case Stopped(start, stop) | Released(start, stop):
+            return start < stop
+        case Killed():
+            return True
 
 
 def _item_count(outcome: Outcome) -> int:

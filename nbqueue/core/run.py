@@ -137,6 +137,8 @@ class Run:
         for block in blocks:
             if block.start != self.total:
                 continue
+            if block.stop <= block.start:
+                continue  # no client of ours sends that, but none may break the broker
             self._blocks.append(block)
             self._block_starts.append(block.start)
             self._open_items.append(block.stop - block.start)

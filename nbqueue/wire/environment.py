@@ -44,9 +44,15 @@ class _UserModules:
 _USER_MODULES = _UserModules()
 
 
+def import_path() -> list[str]:
+    """What Python itself takes from `sys.path`: it passes over whatever is no string."""
+    entries: list[object] = list(sys.path)
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
 def environment_digest() -> bytes:
     """A digest of the working directory, the import path, and the user's modules as they are on disk now."""
-    facts = [os.getcwd(), *sys.path]
+    facts = [os.getcwd(), *import_path()]
     for file in _USER_MODULES.files():
         try:
             status = os.stat(file)

@@ -44,13 +44,12 @@ def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "", 
         where: On which worker.
         skip_frames: Outermost frames that are ours, not the user's.
     """
-    text = _traceback_text(error, skip_frames)
     record = FailureRecord(
-        type_name=type_name(error),
-        message=_clip(_safe_str(error)),
-        traceback=_clip(text),
+        type_name=_printable(type_name(error)),
+        message=_printable(_safe_str(error)),
+        traceback=_printable(_traceback_text(error, skip_frames)),
         pickled=_pickle_if_it_survives(error),
-        item_repr=item_repr,
+        item_repr=_printable(item_repr),
         where=where,
     )
     return _encode(record)
@@ -66,7 +65,9 @@ def rebuild(record: FailureRecord, *, note: str = "") -> BaseException:
 
     Its notes hold the traceback from the worker, so that every way of printing it shows them.
     """
-    error = _unpickle(record) or RemoteError(record.type_name, record.message, record.traceback)
+    error = _unpickle(record)
+    if error is None:
+        error = RemoteError(record.type_name, record.message, record.traceback)
     remote = "\n".join(f"    {line}" for line in record.traceback.rstrip().splitlines())
     error.add_note(f"\nOn the worker:\n{remote}")
     if note:
@@ -137,6 +138,11 @@ def _safe_str(error: BaseException) -> str:
         return str(error)
     except Exception as problem:
         return f"<its __str__ raised {type_name(problem)}>"
+
+
+def _printable(text: str) -> str:
+    """The text, cut, and with what is no Unicode (names of files, say) spelt out."""
+    return _clip(text).encode(errors="backslashreplace").decode()
 
 
 def _clip(text: str) -> str:

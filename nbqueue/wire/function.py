@@ -9,12 +9,13 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 
 from nbqueue.errors import NotSerializable
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
+from nbqueue.wire.environment import import_path
 from nbqueue.wire.payload import pickle_parts, unpack
 
 #: How an item becomes arguments.
@@ -60,15 +61,14 @@ def pack_function(
     Raises:
         NotSerializable: It, or something that it uses, cannot be pickled.
     """
-    place = (os.getcwd(), tuple(sys.path))
-    is_constant = _is_constant(function) and not retry_on
-    if is_constant:
-        known = _PACKED.get(function)
-        if known is not None and known[:3] == (function.__code__, call, place):
-            return known[3]
-    packed = _pack(function, call, retry_on, blobs, place)
-    if is_constant:
-        _PACKED[function] = (function.__code__, call, place, packed)
+    place = (_utf8(os.getcwd()), tuple(map(_utf8, import_path())))
+    modules = None if retry_on else _modules_of_constant(function)
+    key = (getattr(function, "__code__", None), modules, call, place)
+    if modules is not None and (known := _PACKED.get(function)) is not None and known[0] == key:
+        return known[1]
+    packed, is_inline = _pack(function, call, retry_on, blobs, place)
+    if modules is not None and is_inline:  # a file might be gone when the function is next submitted
+        _PACKED[function] = key, packed
     return packed
 
 
@@ -78,7 +78,8 @@ def _pack(
     retry_on: tuple[type[BaseException], ...],
     blobs: BlobStore | None,
     place: tuple[str, tuple[str, ...]],
-) -> tuple[bytes, bytes]:
+) -> tuple[tuple[bytes, bytes], bool]:
+    """The digest and the body, and whether the body holds everything itself."""
     try:
         parts = pickle_parts((function, retry_on))
     except NotSerializable as error:
@@ -99,27 +100,30 @@ def _pack(
         packed = b"".join(parts)
     folder, path = place
     body = FunctionBody(packed, call, sources, folder, list(path))
-    return digest.digest(), _encode(body)
+    return (digest.digest(), _encode(body)), not packed.startswith(b"F")
 
 
 #: Functions whose pickle cannot change, with all it was made from; in a loop of submits pickling would cost the most.
-_PACKED: weakref.WeakKeyDictionary[Callable[..., Any], tuple[types.CodeType, Call, Any, tuple[bytes, bytes]]]
-_PACKED = weakref.WeakKeyDictionary()
+_PACKED: weakref.WeakKeyDictionary[Callable[..., Any], tuple[Any, tuple[bytes, bytes]]] = weakref.WeakKeyDictionary()
 
 
-def _is_constant(function: object) -> TypeGuard[types.FunctionType]:
-    """Whether the function carries nothing that could be changed: no closure, no defaults, no globals but modules."""
-    return (
-        type(function) is types.FunctionType
-        and function.__closure__ is None
-        and function.__defaults__ is None
-        and function.__kwdefaults__ is None
-        and not function.__dict__
-        and not function.__annotations__
-        and all(
-            isinstance(function.__globals__.get(name, types), types.ModuleType) for name in _names(function.__code__)
-        )
-    )
+def _modules_of_constant(function: object) -> tuple[types.ModuleType, ...] | None:
+    """The modules among the globals of a function that carries nothing else: no closure, no defaults, no other globals.
+
+    Returns:
+        None when it carries something that could be changed between two calls.
+    """
+    if type(function) is not types.FunctionType or function.__closure__ is not None or function.__dict__:
+        return None
+    if function.__defaults__ or function.__kwdefaults__ or function.__annotations__:
+        return None
+    found = [function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__]
+    return tuple(found) if all(isinstance(value, types.ModuleType) for value in found) else None
+
+
+def _utf8(path: str) -> str:
+    """A path that can be sent: names that are no UTF-8 lose what makes them so, and are not found on the worker."""
+    return path.encode(errors="replace").decode()
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -169,7 +169,7 @@ def test_a_socket_has_a_short_path_or_none():
     assert f"ipc://{fits}/x.sock" == HubFiles(fits, "x").endpoint
 
     # Then the longer one is refused, with the way out
-    with pytest.raises(BrokerUnavailable, match=r"\(101 > 100 characters\): set NBQUEUE_RUNTIME_DIR"):
+    with pytest.raises(BrokerUnavailable, match=r"\(101 > 100 bytes\): set NBQUEUE_RUNTIME_DIR"):
         _ = HubFiles(Path(f"{fits}f"), "x").endpoint
 
 

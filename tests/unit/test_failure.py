@@ -185,3 +185,16 @@ def test_a_short_form_is_short_and_never_raises():
     assert "[1, 2]" == safe_repr([1, 2])
     assert (20, "…") == (len(text := safe_repr("x" * 99, limit=20)), text[-1])
     assert "<Unrepresentable, whose repr raised RuntimeError>" == safe_repr(Unrepresentable())
+
+
+class Falsy(Exception):
+    def __len__(self):
+        return 0
+
+
+def test_a_message_that_is_no_unicode_is_spelt_out():
+    assert "\\udc80" in sent(ValueError("\udc80")).message
+
+
+def test_an_exception_that_counts_as_false_keeps_its_type():
+    assert isinstance(rebuild(sent(Falsy("empty"))), Falsy)

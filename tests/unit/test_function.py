@@ -1,5 +1,6 @@
 """Functions as notebooks have them: by value, with what they use."""
 
+import cmath
 import functools
 import linecache
 import math
@@ -269,3 +270,12 @@ def test_a_cell_too_long_stays_at_home_and_takes_nothing_else_along():
     assert 3 == load_function(body, None).function(3)
     assert "<cell 1>" not in linecache.cache
     assert "# short" in linecache.getline("<cell 2>", 1)
+
+
+def test_a_global_module_that_is_rebound_is_not_served_from_the_cache():
+    space = cell("def f(x): return m.sqrt(x)", m=math)
+    before = packed(space["f"])
+
+    space["m"] = cmath
+
+    assert before != packed(space["f"])

@@ -64,11 +64,30 @@ def test_an_option_like_no_other_is_answered_with_all():
     assert all(name in str(caught.value) for name in DEFAULTS)
 
 
-@pytest.mark.parametrize("name", ["max_retries", "retry_backoff_max", "max_lost", "countdown"])
-@pytest.mark.parametrize("value", [-1, "3", None])
-def test_what_must_be_0_or_more_is(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be 0 or more, not {value!r}"):
+@pytest.mark.parametrize("name", ["max_retries", "max_lost"])
+@pytest.mark.parametrize("value", [-1, "3", None, 1.5, True])
+def test_a_count_is_a_whole_number_from_0(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, 0 or more, not {value!r}"):
         check_options({name: value})
+
+
+@pytest.mark.parametrize("name", ["retry_backoff", "retry_backoff_max", "countdown"])
+@pytest.mark.parametrize("value", [-1, "3", None, float("nan"), float("inf")])
+def test_a_wait_is_a_number_of_seconds_from_0(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a number of seconds, 0 or more, not {value!r}"):
+        check_options({name: value})
+
+
+@pytest.mark.parametrize("value", ["high", 1.5, None])
+def test_a_priority_is_a_whole_number(value):
+    with pytest.raises(ValueError, match=f"priority must be a whole number, not {value!r}"):
+        check_options({"priority": value})
+
+
+@pytest.mark.parametrize("name", ["strict_fence", "retry_jitter"])
+def test_a_switch_is_true_or_false(name):
+    with pytest.raises(ValueError, match=f"{name} must be True or False, not 3"):
+        check_options({name: 3})
 
 
 @pytest.mark.parametrize("value", [0, -1])

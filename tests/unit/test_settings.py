@@ -78,7 +78,7 @@ def test_what_is_no_number_is_named(variable):
 
 
 def test_fewer_than_no_workers_are_refused():
-    with pytest.raises(ValueError, match="workers must be 0 or more, not -1"):
+    with pytest.raises(ValueError, match=r"workers \(NBQUEUE_WORKERS\) must be 0 or more, not -1"):
         Settings.load({}, workers=-1)
 
 

@@ -57,9 +57,10 @@ class HubFiles:
             BrokerUnavailable: The folder's path is too long for a socket.
         """
         path = str(self.folder / f"{self.name}.sock")
-        if len(path) > MAX_SOCKET_PATH:
+        length = len(os.fsencode(path))
+        if length > MAX_SOCKET_PATH:
             raise BrokerUnavailable(
-                f"the path {path} is too long for a socket ({len(path)} > {MAX_SOCKET_PATH} characters): "
+                f"the path {path} is too long for a socket ({length} > {MAX_SOCKET_PATH} bytes): "
                 "set NBQUEUE_RUNTIME_DIR to a shorter folder"
             )
         return f"ipc://{path}"
@@ -194,5 +195,5 @@ def _decode_connection(path: Path, data: bytes) -> Connection:
                 f"{PROTOCOL_VERSION}: run `nbqueue stop`, then try again"
             )
         return msgspec.json.decode(data, type=Connection)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BrokerUnavailable(f"{path} is damaged ({error}): run `nbqueue stop`, then try again") from error

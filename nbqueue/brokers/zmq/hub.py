@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import assert_never
 
 import msgspec
@@ -22,7 +23,7 @@ from nbqueue.brokers.zmq.sockets import router
 from nbqueue.core.dispatcher import Discard, Dispatcher, ToClient, ToWorker
 from nbqueue.errors import ProtocolError
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.codec import MAGIC, Decoder, encode
+from nbqueue.wire.codec import MAGIC, MAX_MESSAGES, Decoder, encode
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -429,19 +430,22 @@ class Hub:
                 del self._waiting_peers[identity]
 
     def _send_outbox(self, identity: bytes, peer: _Peer) -> bool:
-        """Send all that waits for a peer; False when its pipe is full."""
-        frames = list(peer.outbox)
-        try:
-            self._socket.send_multipart([identity, MAGIC, *frames], zmq.DONTWAIT)
-        except zmq.Again:
-            return False  # what it must know stays here
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            # It has gone, or is on its way back; it will attach, or be missed at its lease's end.
-            if not peer.role:
-                self._peers.pop(identity, None)
-        peer.outbox.clear()
+        """Send all that waits for a peer; False when its pipe is full, and what it must know stays here."""
+        while peer.outbox:
+            piece = list(islice(peer.outbox, MAX_MESSAGES))
+            try:
+                self._socket.send_multipart([identity, MAGIC, *piece], zmq.DONTWAIT)
+            except zmq.Again:
+                return False
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                # It has gone, or is on its way back; it will attach, or be missed at its lease's end.
+                peer.outbox.clear()
+                if not peer.role:
+                    self._peers.pop(identity, None)
+            for _ in range(min(len(piece), len(peer.outbox))):
+                peer.outbox.popleft()
         peer.send_at = math.inf
         return True
 
