@@ -351,7 +351,7 @@ class Dispatcher:
             note = Note(run_id=run_id, cursor=cursor, entries=[], counts=Counts(total=0), known=False)
             self._effects.append(ToClient(client_id, note))
             return
-        client.cursors[run_id] = min(cursor, len(run.log))
+        client.cursors[run_id] = min(max(cursor, 0), len(run.log))
         self._dirty[run_id] = run
 
     def ack(self, client_id: bytes, *, entries: int, size_bytes: int, now: float) -> None:

@@ -118,7 +118,12 @@ def _modules_of_constant(function: object) -> tuple[types.ModuleType, ...] | Non
     if function.__defaults__ or function.__kwdefaults__ or function.__annotations__:
         return None
     found = [function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__]
-    return tuple(found) if all(isinstance(value, types.ModuleType) for value in found) else None
+    return tuple(found) if all(map(_is_importable, found)) else None
+
+
+def _is_importable(value: object) -> bool:
+    """Whether it is a module that travels by its name; one made in the notebook travels with what is in it."""
+    return isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value
 
 
 def _utf8(path: str) -> str:

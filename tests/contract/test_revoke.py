@@ -234,3 +234,30 @@ def test_a_revoke_while_a_part_of_the_chunk_is_done(broker):
 
     # Then only the last one is revoked
     assert [State.SUCCESS] * 3 + [State.REVOKED] == [client.ends(run_id)[item] for item in range(4)]
+
+
+def test_a_revoke_of_the_whole_run_covers_what_still_comes(broker):
+    # Given a run that is still being fed
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit(2, chunksize=2, closed=False)
+    delivery = worker.claim()
+
+    # When all of it is revoked, and more comes, because the client had not heard of that
+    client.revoke(run_id)
+    client.feed(run_id, 2, 4, closed=True)
+    worker.stop(delivery)
+
+    # Then that is revoked, too
+    assert dict.fromkeys(range(4), State.REVOKED) == client.ends(run_id)
+    assert client.note(run_id).finished
+    assert [] == worker.claims()
+
+
+def test_a_revoke_of_some_items_does_not_cover_what_still_comes(broker):
+    client = broker.client()
+    run_id = client.submit(2, closed=False)
+
+    client.revoke(run_id, 0, 2)
+    client.feed(run_id, 2, 3, closed=True)
+
+    assert 2 == broker.worker().claim().start

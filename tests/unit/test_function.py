@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import traceback
+import types
 
 import pytest
 
@@ -279,3 +280,17 @@ def test_a_global_module_that_is_rebound_is_not_served_from_the_cache():
     space["m"] = cmath
 
     assert before != packed(space["f"])
+
+
+def test_a_module_made_in_the_notebook_travels_as_it_is_now():
+    # Given a function that uses a module which no file holds
+    config = types.ModuleType("config_of_the_notebook")
+    config.value = 1
+    space = cell("def f(x): return config.value", config=config)
+    before = sent(space["f"])
+
+    # When its content changes
+    config.value = 2
+
+    # Then workers get the new one
+    assert (1, 2) == (before(0), sent(space["f"])(0))
