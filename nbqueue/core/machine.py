@@ -72,7 +72,7 @@ def step(item: Item, event: Event, rules: TaskOptions) -> Step:
         case Trigger.DUE:
             return _due(item, event)
         case Trigger.EXPIRE:
-            return _end(item, event, State.EXPIRED)
+            return _expire(item, event)
         case (
             Trigger.START
             | Trigger.FAIL
@@ -145,6 +145,12 @@ def _due(item: Item, event: Event) -> Step:
     if item.state not in (State.SCHEDULED, State.RETRY) or event.now < item.due:
         return _refuse(item)
     return _move(item, event, msgspec.structs.replace(item, state=State.PENDING, due=0.0), Command.ENQUEUE_BACK)
+
+
+def _expire(item: Item, event: Event) -> Step:
+    if item.has_run:
+        return _refuse(item)  # it did start in time; what waits is its next attempt
+    return _end(item, event, State.EXPIRED)
 
 
 def _start(item: Item, event: Event) -> Step:

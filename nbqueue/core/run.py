@@ -175,7 +175,7 @@ class Run:
             self._queue.drop(stop - start)
             if item.state is not State.PENDING:
                 continue  # ended while it waited
-            if self._expires_in(start, stop, now):
+            if not item.has_run and self._expires_in(start, stop, now):
                 continue
             self.apply(Event(Trigger.CLAIM, now, token), start, stop, ending=Ending(reason="claimed too often"))
             claimed = self.items[start]
@@ -184,7 +184,7 @@ class Run:
         return None
 
     def _expires_in(self, start: int, stop: int, now: float) -> bool:
-        """Whether items are past their time to start; they end then."""
+        """Whether items, which have never run, are past their time to start; they end then."""
         if not len(self._expiries) or now < self._expiries[start]:
             return False
         first, last, _ = self._expiries.segments(start, stop)[0]

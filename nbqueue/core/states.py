@@ -83,7 +83,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(HELD, Trigger.BLAME, State.REVOKED, "marked by a revoke"),
     Transition(HELD, Trigger.RELEASE, State.REVOKED, "marked by a revoke"),
     Transition(HELD, Trigger.REAP, State.REVOKED, "marked by a revoke"),
-    Transition(frozenset({State.SCHEDULED, State.PENDING}), Trigger.EXPIRE, State.EXPIRED, "broker clock >= expiry"),
+    Transition(
+        frozenset({State.SCHEDULED, State.PENDING}), Trigger.EXPIRE, State.EXPIRED, "broker clock >= expiry, never run"
+    ),
 )
 
 LEGAL: frozenset[tuple[State, Trigger, State]] = frozenset(

@@ -51,6 +51,11 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     revoking: bool = False  #: a revoke waits for the holder's answer
     due: float = 0.0  #: broker clock, when SCHEDULED or RETRY
 
+    @property
+    def has_run(self) -> bool:
+        """Whether an attempt was made that ended without a success."""
+        return self.retries > 0 or self.lost > 0
+
 
 class Succeeded(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Items *start* to *stop* returned; the payload holds their values in order."""

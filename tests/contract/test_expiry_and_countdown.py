@@ -1,5 +1,6 @@
 """Items that may not start yet, or not any more, and results that are kept for a time."""
 
+from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.states import State
 
 
@@ -51,6 +52,19 @@ def test_an_item_that_is_not_claimed_in_time_expires(broker):
     assert client.entry(run_id).reason
     assert 1 == client.counts(run_id).failed
     assert [] == broker.worker().claims()
+
+
+def test_an_item_that_failed_in_time_is_retried_after_it(broker):
+    # Given an item that must start within 5 s, and that has failed once in time
+    client, worker = broker.client(), broker.worker()
+    client.submit(expires_s=5.0, retry=RetryPolicy(max_retries=1, backoff_s=8.0, jitter=False))
+    worker.fail(worker.claim(), retryable=True)
+
+    # When its second attempt is due after that time
+    broker.elapse(8.1)
+
+    # Then it is made
+    assert 2 == worker.claim().attempt
 
 
 def test_an_item_that_has_started_does_not_expire(broker):

@@ -62,8 +62,12 @@ class Item:
     looked_at_expiry: bool = False
     result: tuple[bytes, int] = (b"", 0)
 
+    @property
+    def has_run(self) -> bool:
+        return bool(self.retries or self.lost)
+
     def claim(self, token: int, attempt: int, now: float) -> None:
-        assert now < self.expires_at, "an item was delivered too late"
+        assert now < self.expires_at or self.has_run, "an item was delivered too late"
         assert self.state is State.PENDING, f"an item that is {self.state.name} was delivered"
         assert self.attempt + 1 == attempt
         self.state, self.token, self.attempt = State.RECEIVED, token, attempt
@@ -399,7 +403,7 @@ class BrokerMachine(RuleBasedStateMachine):
         for item in self.items():
             if self.now >= item.expires_at and not item.looked_at_expiry:
                 item.looked_at_expiry = True
-                if item.state in (State.SCHEDULED, State.PENDING):
+                if item.state in (State.SCHEDULED, State.PENDING) and not item.has_run:
                     item.state = State.EXPIRED
 
     def follow_refused_claims(self):
@@ -408,6 +412,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 for index, state in run.owner.ends(run_id).items():
                     item = run.items[index]
                     if state is State.EXPIRED and item.state is State.PENDING and self.now >= item.expires_at:
+                        assert not item.has_run
                         item.state = state
 
     def lose(self, worker, claims):
