@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from nbqueue.core.dispatcher import Delivery, ForgetFunctions, WorkerInfo
+from nbqueue.core.exchange import Delivery, ForgetFunctions, WorkerInfo
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Block, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore

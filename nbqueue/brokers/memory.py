@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort, worker_message
-from nbqueue.core.dispatcher import Discard, Dispatcher, Limits, ToClient, ToWorker, WorkerInfo
+from nbqueue.core.dispatcher import Dispatcher, Limits
+from nbqueue.core.exchange import Discard, ToClient, ToWorker, WorkerInfo
 from nbqueue.core.task import Block, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (

@@ -20,7 +20,7 @@ import msgspec
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.client.run import ClientRun
-from nbqueue.core.dispatcher import ALL_ITEMS, Note, Receipt
+from nbqueue.core.exchange import ALL_ITEMS, Note, Receipt
 from nbqueue.core.task import Block, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (

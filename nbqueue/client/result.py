@@ -13,7 +13,7 @@ import msgspec
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
-from nbqueue.core.dispatcher import ALL_ITEMS
+from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry

@@ -8,7 +8,7 @@ from bisect import bisect_right, insort
 
 import msgspec
 
-from nbqueue.core.dispatcher import Note
+from nbqueue.core.exchange import Note
 from nbqueue.core.progress import Counts
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry

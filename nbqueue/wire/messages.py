@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nbqueue.core.dispatcher import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
+from nbqueue.core.exchange import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Block, Outcome, RunSpec

@@ -6,7 +6,7 @@ import socket
 
 import msgspec
 
-from nbqueue.core.dispatcher import Delivery
+from nbqueue.core.exchange import Delivery
 from nbqueue.worker.cell import Cell
 
 

@@ -40,7 +40,7 @@ def work(settings: Settings, slots: int, name: str, *, zygote: ZygoteProcess, li
 
 
 def _supervise(settings: Settings, slots: int, name: str, zygote: ZygoteProcess, lifeline: int | None) -> None:
-    from nbqueue.core.dispatcher import WorkerInfo
+    from nbqueue.core.exchange import WorkerInfo
     from nbqueue.worker.supervisor import Supervisor
 
     broker = _find_broker(settings, lifeline)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from nbqueue.core.dispatcher import Delivery
+from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import Failed, Outcome, Stopped, Succeeded
 from nbqueue.errors import NotSerializable
 from nbqueue.wire.blobs import BlobStore

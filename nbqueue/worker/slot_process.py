@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from nbqueue.core.dispatcher import ForgetFunctions
+from nbqueue.core.exchange import ForgetFunctions
 from nbqueue.wire.messages import Forgotten, FromSlot
 from nbqueue.worker.cell import Cell
 from nbqueue.worker.pipe import Pipe

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from nbqueue.brokers.base import WorkerPort
-from nbqueue.core.dispatcher import Delivery, HeldClaims
+from nbqueue.core.exchange import Delivery, HeldClaims
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Failed, Killed, Outcome, Released, Stopped, Succeeded
 from nbqueue.errors import BrokerUnavailable

@@ -25,7 +25,8 @@ from nbqueue.brokers.memory import MemoryBroker
 from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.hub import Hub, HubOptions
-from nbqueue.core.dispatcher import Delivery, Dispatcher, HeldClaims, Limits, Note, Receipt, WorkerInfo
+from nbqueue.core.dispatcher import Dispatcher, Limits
+from nbqueue.core.exchange import Delivery, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.progress import Counts
 from nbqueue.core.run import StopHolder

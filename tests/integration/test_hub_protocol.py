@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from nbqueue.brokers.zmq.broker import PYTHON
 from nbqueue.brokers.zmq.hub import MAX_BAD_FRAMES, Hub, HubOptions
 from nbqueue.brokers.zmq.sockets import dealer
-from nbqueue.core.dispatcher import Dispatcher, WorkerInfo
+from nbqueue.core.dispatcher import Dispatcher
+from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.states import State
 from nbqueue.core.task import Block, Failed, Killed, Released, RunSpec, Stopped, Succeeded, TaskOptions

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbqueue.client.run import ClientRun
-from nbqueue.core.dispatcher import Note
+from nbqueue.core.exchange import Note
 from nbqueue.core.progress import Counts
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry

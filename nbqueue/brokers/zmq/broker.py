@@ -14,7 +14,7 @@ import zmq
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.sockets import dealer, translate_zmq_errors
-from nbqueue.core.dispatcher import WorkerInfo
+from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.task import Block, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
 from nbqueue.wire.blobs import BlobStore

@@ -20,7 +20,8 @@ import zmq
 from nbqueue.brokers.base import worker_message
 from nbqueue.brokers.workers import LocalWorkers, WorkerExit
 from nbqueue.brokers.zmq.sockets import router
-from nbqueue.core.dispatcher import Discard, Dispatcher, ToClient, ToWorker
+from nbqueue.core.dispatcher import Dispatcher
+from nbqueue.core.exchange import Discard, ToClient, ToWorker
 from nbqueue.errors import ProtocolError
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.codec import MAGIC, MAX_MESSAGES, Decoder, encode

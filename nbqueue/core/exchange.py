@@ -1,0 +1,99 @@
+"""What a broker and its peers tell each other, as values: deliveries, notes, receipts, and effects that carry them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbqueue.core.progress import Counts
+from nbqueue.core.run import StopHolder
+from nbqueue.core.task import Block, Entry
+
+#: A revoke up to this item means the whole run, and whatever is still fed to it.
+ALL_ITEMS = 2**62
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor says of itself."""
+
+    worker_id: bytes  #: 16 random bytes, new with every start
+    name: str
+    host: str
+    pid: int
+    slots: int
+    prefetch: int  #: short chunks it may hold beyond its slots
+    python: str = ""  #: e.g. "3.11"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A claim, and what is needed to run it."""
+
+    token: int
+    run_id: bytes
+    label: str
+    start: int
+    stop: int
+    attempt: int
+    digest: bytes
+    function: bytes | None  #: None: this supervisor has it
+    blocks: list[Block]
+    environment: bytes
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The next entries of a run's log, for a client that follows it."""
+
+    run_id: bytes
+    cursor: int  #: index of the first entry in the log
+    entries: list[Entry]
+    counts: Counts
+    finished: bool = False
+    slots: int = 0  #: connected to the broker
+    known: bool = True  #: False: the broker has no such run
+    work_s: float = 0.0
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The broker's answer to items: how many of the run it has now."""
+
+    run_id: bytes
+    total: int
+    is_full: bool = False  #: these were not taken; offer them again later
+    known: bool = True  #: False: there is no such run to feed
+    slots: int = 0  #: connected to the broker
+
+
+class HeldClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a heartbeat: what this supervisor holds as far as the broker knows."""
+
+    tokens: list[int]
+    known: bool = True  #: False: it was taken for dead; it must stop everything and register anew
+
+
+class ForgetFunctions(msgspec.Struct, frozen=True):
+    """Functions that no run needs any more."""
+
+    digests: list[bytes]
+
+
+class ToWorker(msgspec.Struct, frozen=True):
+    """An effect: tell a supervisor."""
+
+    worker_id: bytes
+    message: Delivery | StopHolder | ForgetFunctions
+
+
+class ToClient(msgspec.Struct, frozen=True):
+    """An effect: tell a client."""
+
+    client_id: bytes
+    message: Note
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """An effect: large payloads kept outside the broker under this name are needed no more."""
+
+    folder: str
+    function: bytes | None = None  #: digest, if they are a function's, which might be submitted again any moment
+
+
+Effect = ToWorker | ToClient | Discard
