@@ -14,7 +14,7 @@ ARGS   ?=
 demo: $(VENV)/.ready-demo  ## run notebooks/01_quickstart.ipynb from top to bottom and print what it found
 	$(PY) notebooks/run_demo.py
 
-test: static  ## format, lint, types, then every test
+test: static kernels  ## format, lint, types, then every test
 	$(PY) -m pytest $(ARGS)
 
 ##@ For daily work
@@ -48,6 +48,12 @@ static: $(VENV)/.ready-dev
 
 python:  # the interpreter that the environment will be made with
 	@$(find_python); echo "$$python"
+
+# Each version of ipykernel that behaves in a way of its own; pure Python, so a folder for PYTHONPATH is enough.
+kernels: $(addprefix $(VENV)/kernels/,6.31.0 7.3.0 7.4.0)
+
+$(VENV)/kernels/%: | $(VENV)/.ready-dev
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --target $@ ipykernel==$*
 
 # One stamp for each extra: installed anew only when the project's metadata changes.
 $(VENV)/.ready-%: $(SOURCE) | $(VENV)/.made
@@ -83,4 +89,4 @@ if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then "$$python" -m venv $
 fi
 endef
 
-.PHONY: bench check clean demo docs format help python static test venv
+.PHONY: bench check clean demo docs format help kernels python static test venv

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import queue
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.client import app as client_app
 from nbqueue.client.app import WorkerGroup
 from nbqueue.client.result import AsyncResult, MapResult, View
 from nbqueue.client.submitter import Progress, Submitter
+from nbqueue.client.waiting import slices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,13 +24,29 @@ if TYPE_CHECKING:
     from nbqueue.worker.context import Request
 
 
-def _show(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
-    """A card in a notebook, a bar in a terminal; loaded when there is something to show."""
-    if progress is False:
-        return None
-    from nbqueue.notebook import show
+class _Display:
+    """Cards in a notebook, bars in a terminal; loaded when there is something to show."""
 
-    return show(handle, progress=progress, desc=desc)
+    def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+        """Begin to show *handle*; never raises."""
+        if progress is False:
+            return None
+        from nbqueue.notebook import show
+
+        return show(handle, progress=progress, desc=desc)
+
+    def attend(self) -> float | None:
+        """Serve the buttons of the cards, if there are any."""
+        pump = sys.modules.get("nbqueue.notebook.pump")  # no card, no pump
+        return None if pump is None else pump.PUMP.serve()
+
+    def attending_loop(self) -> AbstractContextManager[None]:
+        """The same while a cell awaits."""
+        pump = sys.modules.get("nbqueue.notebook.pump")
+        return nullcontext() if pump is None else pump.PUMP.installed()
+
+
+_display = _Display()
 
 
 class App(client_app.App):
@@ -44,7 +65,7 @@ class App(client_app.App):
         runtime_dir: Path | None = None,
     ) -> None:
         """Use the broker at *url*; see `connect`."""
-        super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_show)
+        super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_display)
 
 
 class _Default:
@@ -186,7 +207,12 @@ def wait(
     Returns:
         Those that are done, and those that are not.
     """
-    done, not_done = futures.wait(list(handles), timeout, return_when)
+    waited: list[AsyncResult] = list(handles)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for pause in slices(_display, deadline):
+        done, not_done = futures.wait(waited, pause, return_when)
+        if not not_done or _is_enough(done, return_when):
+            break
     return done, not_done  # type: ignore[return-value]  # futures.wait hands back what it was given
 
 
@@ -196,7 +222,27 @@ def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -
     Raises:
         TimeoutError: Not all were done in *timeout* seconds.
     """
-    return futures.as_completed(list(handles), timeout)  # type: ignore[return-value]  # likewise
+    waited = list(dict.fromkeys(handles))
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for handle in waited:
+        futures.Future.add_done_callback(handle, ended.put)  # the handle's own would go through the blocked event loop
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for position in range(len(waited)):
+        for pause in slices(_display, deadline):
+            try:
+                yield ended.get(timeout=pause)
+                break
+            except queue.Empty:
+                continue
+        else:
+            raise TimeoutError(f"{len(waited) - position} of {len(waited)} handles are not done after {timeout:g} s")
+
+
+def _is_enough(done: Iterable[futures.Future[Any]], return_when: str) -> bool:
+    """Whether the handles that are done end a wait for the first one, or for the first that failed."""
+    if return_when == futures.FIRST_EXCEPTION:
+        return any(futures.Future.exception(handle) is not None for handle in done)
+    return return_when == futures.FIRST_COMPLETED and any(True for _ in done)
 
 
 def current_task() -> Request | None:

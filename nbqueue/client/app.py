@@ -13,7 +13,7 @@ from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import open_broker
 from nbqueue.client.link import Link
 from nbqueue.client.result import AsyncResult, MapResult
-from nbqueue.client.submitter import Display, Submitter, no_display
+from nbqueue.client.submitter import Display, NoDisplay, Submitter
 from nbqueue.errors import BrokerUnavailable, NoWorkers
 from nbqueue.settings import Settings
 from nbqueue.wire.messages import Inspected
@@ -52,7 +52,7 @@ class App:
         name: str | None = None,
         workers: int | None = None,
         runtime_dir: Path | None = None,
-        display: Display = no_display,
+        display: Display | None = None,
     ) -> None:
         """Use the broker at *url*.
 
@@ -62,10 +62,10 @@ class App:
             workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0:
             none.
             runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
-            display: How runs are shown.
+            display: How runs are shown; None: not at all.
         """
         self.settings = Settings.load(url=url, hub_name=name, workers=workers, runtime_dir=runtime_dir)
-        self.display = display
+        self.display: Display = display or NoDisplay()
         self._lock = threading.Lock()
         self._broker: Broker | None = None
         self._link: Link | None = None

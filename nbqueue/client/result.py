@@ -13,6 +13,7 @@ import msgspec
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
+from nbqueue.client.waiting import Attendant, NoAttendant, slices, wait_until
 from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.states import State
@@ -52,13 +53,16 @@ class AsyncResult(Future[Any]):
         label: What cards show.
     """
 
-    def __init__(self, run: ClientRun, link: Link, blobs: BlobStore | None) -> None:
+    def __init__(
+        self, run: ClientRun, link: Link, blobs: BlobStore | None, *, attendant: Attendant | None = None
+    ) -> None:
         super().__init__()
         self.run = run
         self.id = run.run_id.hex()
         self.label = run.label
         self._link = link
         self._blobs = blobs
+        self._attendant = attendant or NoAttendant()
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
@@ -111,11 +115,14 @@ class AsyncResult(Future[Any]):
         """
         if not self.done():
             self._refuse_to_wait_in_the_io_thread()
-            try:
-                super().exception(timeout)
-            except TimeoutError:
-                raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on") from None
+            if not wait_until(self._ends_within, self._attendant, timeout):
+                raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on")
         self._finish_view()
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        with contextlib.suppress(TimeoutError):
+            super().exception(timeout)
+        return self.done()
 
     def _refuse_to_wait_in_the_io_thread(self) -> None:
         if self._link.is_own_thread:
@@ -250,7 +257,8 @@ class AsyncResult(Future[Any]):
                 ended.set_result(None)
 
         self.add_done_callback(tell)
-        yield from ended
+        with self._attendant.attending_loop():
+            yield from ended
         return self.get()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
@@ -329,8 +337,9 @@ class MapResult(AsyncResult):
         total_hint: int | None = None,
         feeder: Feeder | None = None,
         is_stream: bool = False,
+        attendant: Attendant | None = None,
     ) -> None:
-        super().__init__(run, link, blobs)
+        super().__init__(run, link, blobs, attendant=attendant)
         self._on_error = on_error
         self._ordered = ordered
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -478,9 +487,7 @@ class MapResult(AsyncResult):
     def _sleep(self, deadline: float | None) -> None:
         """Wait for news; the caller holds ``run.changed``."""
         self._refuse_to_wait_in_the_io_thread()
-        if deadline is None:
-            self.run.changed.wait()
-        elif not self.run.changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+        if not any(self.run.changed.wait(pause) for pause in slices(self._attendant, deadline)):
             raise TimeoutError(f"{self!r} is not done in time; it goes on")
 
     def _feed(self, ended: int) -> None:

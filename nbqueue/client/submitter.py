@@ -12,6 +12,7 @@ from nbqueue.client.link import Link
 from nbqueue.client.options import check_options, retry_on, task_options
 from nbqueue.client.result import AsyncResult, MapResult, Stream, View
 from nbqueue.client.run import ClientRun
+from nbqueue.client.waiting import Attendant, NoAttendant
 from nbqueue.core.task import RunSpec
 from nbqueue.wire.environment import environment_digest
 from nbqueue.wire.function import Call, pack_function
@@ -24,16 +25,19 @@ Progress = bool | str | dict[str, Any]
 OnError = Literal["raise", "return", "skip"]
 
 
-class Display(Protocol):
-    """Shows a run while it goes on."""
+class Display(Attendant, Protocol):
+    """Shows runs while they go on, and keeps what it shows alive while somebody waits."""
 
-    def __call__(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+    def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
         """Begin to show *handle*; never raises."""
 
 
-def no_display(handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
-    """Show nothing."""
-    return None
+class NoDisplay(NoAttendant):
+    """Shows nothing."""
+
+    def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
+        """Show nothing."""
+        return None
 
 
 class Connected(Protocol):
@@ -70,7 +74,7 @@ class Submitter:
         blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         run = ClientRun(spec.run_id, spec.label)
         run.expect(1, closed=True)
-        handle = AsyncResult(run, link, broker.blobs)
+        handle = AsyncResult(run, link, broker.blobs, attendant=self._app.display)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         return handle
 
@@ -184,9 +188,10 @@ class Submitter:
             total_hint=total,
             feeder=feeder,
             is_stream=buffersize is not None,
+            attendant=self._app.display,
         )
         link.submit(spec, body, [], closed=False, follower=handle)
-        handle.show_in(self._app.display(handle, progress=progress, desc=desc))
+        handle.show_in(self._app.display.show(handle, progress=progress, desc=desc))
         if buffersize is None:
             feeder.feed_all()
             link.wait_until_accepted(run)

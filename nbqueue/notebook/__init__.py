@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbqueue.notebook.painter import PAINTER, Handle, Style, View
+from nbqueue.notebook.pump import kernel_shell
 
 __all__ = ["Handle", "View", "show"]
 
@@ -67,7 +68,7 @@ def _style(progress: bool | str | dict[str, Any], desc: str | None) -> Style:
 def _displays(handle: Handle, style: Style, *, text_only: bool) -> Iterator[Callable[[], View]]:
     """Ways to show the run, best first."""
     still = os.environ.get("NBQUEUE_NONINTERACTIVE", "") not in ("", "0")
-    shell = _kernel_shell()
+    shell = kernel_shell()
     if shell is not None:
         from nbqueue.notebook.card import Cell, StaticCard, WidgetCard
 
@@ -83,10 +84,3 @@ def _displays(handle: Handle, style: Style, *, text_only: bool) -> Iterator[Call
         yield lambda: Lines(handle, style)
     elif not still and sys.stderr is not None and sys.stderr.isatty():
         yield lambda: Bar(handle, style)
-
-
-def _kernel_shell() -> Any:
-    """The shell of the IPython kernel that this process is, or None; imports nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell if getattr(shell, "kernel", None) is not None else None

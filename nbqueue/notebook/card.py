@@ -17,6 +17,7 @@ import uuid
 from typing import Any, ClassVar
 
 from nbqueue.notebook.painter import Handle, Style, View
+from nbqueue.notebook.pump import PUMP
 from nbqueue.notebook.view_model import CardView, State, render_html, render_text, when_saved
 
 __all__ = ["Cell", "StaticCard", "WidgetCard"]
@@ -124,7 +125,7 @@ class WidgetCard(_Card):
             style={"button_color": "transparent", "font_size": "12px"},
         )
         self._button.on_click(self._on_click)
-        _keep_frontend_routing(self._button)
+        PUMP.add(self._button)
         self._box = ipywidgets.GridBox(
             [self._html, self._button],
             layout=ipywidgets.Layout(max_width="860px", margin="0", grid_template_columns="minmax(0, 1fr)"),
@@ -201,15 +202,3 @@ def _settle(*_: Any) -> None:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _keep_frontend_routing(widget: Any) -> None:
-    """Let clicks be handled while another cell runs.
-
-    ipykernel 7.4.0 sends every message of a comm to the shell that last published on it, and so undoes the
-    frontend's choice of a subshell. Harmless where that attribute does not exist.
-    Source: https://github.com/ipython/ipykernel/pull/1565
-    """
-    comm: Any = getattr(widget, "comm", None)
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda _data, default: default  # noqa: SLF001  # the only way there is

@@ -16,6 +16,7 @@ from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.notebook import card
 from nbqueue.notebook.card import Cell, StaticCard, WidgetCard
 from nbqueue.notebook.painter import Painter, Style, View
+from nbqueue.notebook.pump import keep_frontend_routing
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -337,7 +338,7 @@ def test_only_the_last_finished_widgets_stay_open(shell, monkeypatch):
 def test_clicks_keep_the_route_that_the_frontend_chose():
     comm = SimpleNamespace(_reply_subshell_for=lambda data, default: None)
 
-    card._keep_frontend_routing(SimpleNamespace(comm=comm))
+    keep_frontend_routing(SimpleNamespace(comm=comm))
 
     assert comm._reply_subshell_for({}, "subshell-1") == "subshell-1"
 
