@@ -7,6 +7,7 @@ from rich.table import Table
 
 from nbqueue.core.inspection import RunView, WorkerView
 from nbqueue.core.progress import Counts
+from nbqueue.core.routing import Offer
 from nbqueue.wire.messages import Inspected
 
 
@@ -21,15 +22,24 @@ def show_status(inspected: Inspected, hub_name: str) -> None:
     )
     console.print(_workers_table(inspection.workers) if inspection.workers else "No workers.")
     console.print(_runs_table(inspection.runs) if inspection.runs else "No runs.")
+    for sentence in dict.fromkeys(run.unserved for run in inspection.runs if run.unserved):
+        console.print(sentence, style="yellow", markup=False)
 
 
 def _workers_table(workers: list[WorkerView]) -> Table:
-    table = Table("worker", "pid", "slots", "running", "items done", "heard", box=None, pad_edge=False)
+    table = Table("worker", "pid", "slots", "takes", "running", "items done", "heard", box=None, pad_edge=False)
     for worker in workers:
         running = ", ".join(worker.running) or "idle"
         seen = f"{worker.seen_s_ago:.1f} s ago"
-        table.add_row(worker.name, str(worker.pid), str(worker.slots), running, f"{worker.done:,}", seen)
+        takes = _takes(worker.offer)
+        table.add_row(worker.name, str(worker.pid), str(worker.slots), takes, running, f"{worker.done:,}", seen)
     return table
+
+
+def _takes(offer: Offer) -> str:
+    """Queues and tags of a worker: ``default, night + gpu``."""
+    tags = f"{' only' if offer.only_tagged else ''} + {', '.join(offer.tags)}" if offer.tags else ""
+    return f"{', '.join(offer.queues)}{tags}"
 
 
 def _runs_table(runs: list[RunView]) -> Table:

@@ -133,8 +133,8 @@ class App:
 
         Args:
             **task_options: max_retries, autoretry_for, retry_backoff (True or seconds), retry_backoff_max (seconds),
-                retry_jitter, max_lost, priority (higher first), countdown (seconds), expires (seconds), strict_fence,
-                label.
+                retry_jitter, max_lost, queue, tags (a worker must have all of them), priority (higher first), countdown
+                (seconds), expires (seconds), strict_fence, label.
 
         Raises:
             TypeError: There is no such option.

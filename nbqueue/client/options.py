@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.routing import DEFAULT_QUEUE
 from nbqueue.core.task import TaskOptions
 
 #: Celery's spelling where Celery has one.
@@ -21,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "priority": 0,
     "countdown": 0,
     "expires": None,
+    "queue": DEFAULT_QUEUE,
+    "tags": (),
     "strict_fence": False,
     "label": None,
 }
@@ -48,6 +51,8 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     _check(
         "expires", expires, expires is None or (_is_duration(expires) and expires > 0), "a number of seconds above 0"
     )
+    _check("queue", values["queue"], _is_name(values["queue"]), "a name without spaces and commas")
+    values["tags"] = check_names("tags", values["tags"])
     for name in ("strict_fence", "retry_jitter"):
         _check(name, values[name], isinstance(values[name], bool), "True or False")
     return values
@@ -56,6 +61,22 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _check(name: str, value: object, is_good: bool, wanted: str) -> None:
     if not is_good:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def check_names(what: str, names: object) -> tuple[str, ...]:
+    """One name or several, sorted and without doubles.
+
+    Raises:
+        ValueError: These are no names; *what* they should name is said.
+    """
+    listed = [names] if isinstance(names, str) else names
+    is_good = isinstance(listed, Collection) and all(map(_is_name, listed))
+    _check(what, names, is_good, "names without spaces and commas")
+    return tuple(sorted(set(listed)))  # type: ignore[call-overload]  # checked in the line above
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and not any(c.isspace() or c == "," for c in value)
 
 
 def _is_duration(value: object) -> bool:
@@ -90,4 +111,6 @@ def task_options(values: Mapping[str, Any], *, chunksize: int | None = None) -> 
         countdown_s=float(values["countdown"]),
         expires_s=None if values["expires"] is None else float(values["expires"]),
         chunksize=chunksize,
+        queue=values["queue"],
+        tags=values["tags"],
     )

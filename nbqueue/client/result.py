@@ -219,6 +219,8 @@ class AsyncResult(Future[Any]):
         run = self.run
         if run.error is not None:
             return str(run.error)
+        if run.unserved and not run.is_over:
+            return run.unserved
         if not run.slots and not run.is_over and run.elapsed_s > 1.0:
             return "No worker is connected yet. `nbqueue status` shows what there is; start one with nbqueue-worker."
         return None

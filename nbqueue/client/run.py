@@ -29,6 +29,8 @@ class ClientRun:
         self.counts = Counts(total=0, closed=False)
         self.slots = 0
         self.work_s = 0.0
+        self.unserved = ""  #: why nobody who is connected could ever run what waits
+        self.remarks: list[str] = []
         self.is_finished = False
         self.error: BaseException | None = None  #: why no more news will come, if so
         self.heard_at = self.started_at = time.monotonic()
@@ -51,6 +53,8 @@ class ClientRun:
             self.counts = note.counts
             self.slots = note.slots
             self.work_s = note.work_s
+            self.unserved = note.unserved
+            self.remarks = note.remarks
             if note.finished and not self.is_finished and note.cursor + len(note.entries) <= self.cursor:
                 self.is_finished = True
                 self.finished_at = self.heard_at

@@ -11,7 +11,6 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from math import isfinite
 from typing import assert_never
 
 import msgspec
@@ -30,16 +29,29 @@ from nbqueue.core.exchange import (
     ToWorker,
     WorkerInfo,
 )
-from nbqueue.core.inspection import Inspection, RunView, WorkerView
+from nbqueue.core.followers import Client, notes_for
+from nbqueue.core.inspection import Inspection
 from nbqueue.core.machine import Event
 from nbqueue.core.progress import Counts
+from nbqueue.core.ready import ReadyRuns
+from nbqueue.core.routing import Route
 from nbqueue.core.run import Claim, Ending, Run, Wake
 from nbqueue.core.states import State, Trigger
-from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, RunSpec, Stopped, Succeeded
+from nbqueue.core.task import (
+    Block,
+    Failed,
+    Killed,
+    Outcome,
+    Released,
+    RunSpec,
+    Stopped,
+    Succeeded,
+    item_count,
+    makes_sense,
+)
+from nbqueue.core.views import run_view, worker_view
+from nbqueue.core.workforce import Worker, Workforce
 
-#: Entries and bytes of logs on their way to one client that it has not acknowledged.
-NOTE_WINDOW_ENTRIES = 4096
-NOTE_WINDOW_BYTES = 32 * 2**20
 _REVOKED_EARLY = "revoked before it started"
 #: Learnt chunk sizes are kept for this many functions.
 SIZERS_KEPT = 512
@@ -53,40 +65,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 15.0  #: a supervisor that is silent for longer is taken for dead
     client_silence_s: float = 10.0  #: a client that is silent for longer does not keep the broker alive
     client_lease_s: float = 60.0  #: a client that is silent for longer is forgotten (its runs go on)
-
-
-class _Worker:
-    __slots__ = ("claims", "done", "functions", "info", "seen_at")
-
-    def __init__(self, info: WorkerInfo, now: float) -> None:
-        self.info = info
-        self.seen_at = now
-        self.claims: dict[int, Claim] = {}
-        self.functions: set[bytes] = set()
-        self.done = 0
-
-    @property
-    def free_slots(self) -> int:
-        return self.info.slots - len(self.claims)
-
-
-class _Client:
-    """A client's position in the logs that it follows, and how much of them is under way to it."""
-
-    __slots__ = ("acked_bytes", "acked_entries", "cursors", "seen_at", "sent_bytes", "sent_entries")
-
-    def __init__(self, now: float) -> None:
-        self.seen_at = now
-        self.cursors: dict[bytes, int] = {}
-        self.sent_entries = self.acked_entries = 0
-        self.sent_bytes = self.acked_bytes = 0
-
-    @property
-    def has_room(self) -> bool:
-        return (
-            self.sent_entries - self.acked_entries < NOTE_WINDOW_ENTRIES
-            and self.sent_bytes - self.acked_bytes < NOTE_WINDOW_BYTES
-        )
 
 
 class _Function:
@@ -111,9 +89,9 @@ class Dispatcher:
         self._owners: dict[bytes, bytes] = {}
         self._functions: dict[bytes, _Function] = {}
         self._sizers: OrderedDict[bytes, ChunkSizer] = OrderedDict()
-        self._workers: dict[bytes, _Worker] = {}
-        self._clients: dict[bytes, _Client] = {}
-        self._ready: dict[int, OrderedDict[bytes, OrderedDict[bytes, Run]]] = {}  # priority -> owner -> runs
+        self._workforce = Workforce()
+        self._clients: dict[bytes, Client] = {}
+        self._ready = ReadyRuns()
         self._wakes: list[tuple[float, int, bytes, int, int, Trigger]] = []
         self._wake_order = 0
         self._dirty: OrderedDict[bytes, Run] = OrderedDict()
@@ -129,7 +107,7 @@ class Dispatcher:
     @property
     def slots(self) -> int:
         """Slots of all connected supervisors."""
-        return sum(worker.info.slots for worker in self._workers.values())
+        return self._workforce.slots
 
     @property
     def client_count(self) -> int:
@@ -158,7 +136,7 @@ class Dispatcher:
 
     def knows_worker(self, worker_id: bytes) -> bool:
         """Whether the supervisor is registered and not taken for dead."""
-        return worker_id in self._workers
+        return worker_id in self._workforce
 
     def run(self, run_id: bytes) -> Run:
         """The record of a known run."""
@@ -167,35 +145,15 @@ class Dispatcher:
     def inspect(self, now: float) -> Inspection:
         """Everything that runs, in words and figures."""
         return Inspection(
-            workers=[self._worker_view(worker, now) for worker in self._workers.values()],
-            runs=[self._run_view(run, now) for run in self._runs.values()],
+            workers=[worker_view(worker, self._runs, now) for worker in self._workforce],
+            runs=[run_view(run, self._why_unserved(run), now) for run in self._runs.values()],
             clients=len(self._clients),
             refused_events=sum(run.refused_events for run in self._runs.values()),
             payload_bytes=self._stored_bytes,
         )
 
-    def _worker_view(self, worker: _Worker, now: float) -> WorkerView:
-        labels = {self._runs[claim.run_id].spec.label for claim in worker.claims.values() if claim.run_id in self._runs}
-        return WorkerView(
-            worker_id=worker.info.worker_id,
-            name=worker.info.name,
-            host=worker.info.host,
-            pid=worker.info.pid,
-            slots=worker.info.slots,
-            claims=len(worker.claims),
-            running=sorted(labels),
-            done=worker.done,
-            seen_s_ago=now - worker.seen_at,
-        )
-
-    def _run_view(self, run: Run, now: float) -> RunView:
-        return RunView(
-            run_id=run.spec.run_id,
-            label=run.spec.label,
-            counts=run.counts(),
-            age_s=now - run.submitted_at,
-            finished=run.is_finished,
-        )
+    def _why_unserved(self, run: Run) -> str:
+        return self._workforce.why_unserved(run.route) if run.unfinished else ""
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 
@@ -225,7 +183,7 @@ class Dispatcher:
         self._owners[spec.run_id] = client_id
         self._client(client_id, now).cursors[spec.run_id] = 0
         self._feed(run, blocks, closed=closed, now=now)
-        return Receipt(run_id=spec.run_id, total=run.total, slots=self.slots)
+        return Receipt(run_id=spec.run_id, total=run.total, slots=self._workforce.slots_for(run.route))
 
     def feed(self, client_id: bytes, run_id: bytes, *, blocks: Sequence[Block], closed: bool, now: float) -> Receipt:
         """Append items to a run; items it has are passed over."""
@@ -238,7 +196,7 @@ class Dispatcher:
             return Receipt(run_id=run_id, total=run.total, is_full=True)
         if not run.closed:
             self._feed(run, blocks, closed=closed, now=now)
-        return Receipt(run_id=run_id, total=run.total, slots=self.slots)
+        return Receipt(run_id=run_id, total=run.total, slots=self._workforce.slots_for(run.route))
 
     def _feed(self, run: Run, blocks: Sequence[Block], *, closed: bool, now: float) -> None:
         before = run.total
@@ -248,7 +206,8 @@ class Dispatcher:
         expires_s = run.spec.options.expires_s
         if expires_s is not None and run.total > before:
             self._add_wake(now + expires_s, run, before, run.total, Trigger.EXPIRE)
-        self._changed(run, now, tell=run.is_finished or run.is_revoked)  # what was fed the client knows
+        # What was fed the client knows; but not that nobody could run it.
+        self._changed(run, now, tell=run.is_finished or run.is_revoked or self._why_unserved(run) != "")
 
     def _is_full(self, blocks: Sequence[Block]) -> bool:
         items = sum(block.stop - block.start for block in blocks)
@@ -325,7 +284,7 @@ class Dispatcher:
         self._account(run_id, 0, 0)
         del self._accounts[run_id]
         self._effects.append(Discard(run_id.hex()))
-        self._owners.pop(run_id, None)
+        self._ready.discard(run, self._owners.pop(run_id, b""))
         self._dirty.pop(run_id, None)
         for client in self._clients.values():
             client.cursors.pop(run_id, None)
@@ -337,15 +296,15 @@ class Dispatcher:
     def _forget_function(self, digest: bytes) -> None:
         del self._functions[digest]
         self._effects.append(Discard(digest.hex(), digest))
-        for worker_id, worker in self._workers.items():
+        for worker in self._workforce:
             if digest in worker.functions:
                 worker.functions.discard(digest)
-                self._effects.append(ToWorker(worker_id, ForgetFunctions([digest])))
+                self._effects.append(ToWorker(worker.info.worker_id, ForgetFunctions([digest])))
 
-    def _client(self, client_id: bytes, now: float) -> _Client:
+    def _client(self, client_id: bytes, now: float) -> Client:
         client = self._clients.get(client_id)
         if client is None:
-            client = self._clients[client_id] = _Client(now)
+            client = self._clients[client_id] = Client(now)
         client.seen_at = now
         return client
 
@@ -353,14 +312,14 @@ class Dispatcher:
 
     def register(self, info: WorkerInfo, now: float) -> None:
         """A supervisor begins; it may be given work from now on."""
-        if info.worker_id not in self._workers:
-            self._workers[info.worker_id] = _Worker(info, now)
+        if info.worker_id not in self._workforce:
+            self._workforce.join(info, now)
             self._slots_changed()
         self._assign(now)
 
     def heartbeat(self, worker_id: bytes, running: Iterable[tuple[int, int]], now: float) -> HeldClaims:
         """A supervisor lives, and runs these (token, item) right now."""
-        worker = self._workers.get(worker_id)
+        worker = self._workforce.get(worker_id)
         if worker is None:
             return HeldClaims(tokens=[], known=False)
         worker.seen_at = now
@@ -370,12 +329,12 @@ class Dispatcher:
 
     def started(self, worker_id: bytes, token: int, item: int, now: float) -> None:
         """A slot of the supervisor has begun to run the item."""
-        worker = self._workers.get(worker_id)
+        worker = self._workforce.get(worker_id)
         if worker is not None:
             worker.seen_at = now
             self._start(worker, token, item, now)
 
-    def _start(self, worker: _Worker, token: int, item: int, now: float) -> None:
+    def _start(self, worker: Worker, token: int, item: int, now: float) -> None:
         claim = worker.claims.get(token)
         if claim is None or claim.run_id not in self._runs or not claim.start <= item < claim.stop:
             return
@@ -392,7 +351,7 @@ class Dispatcher:
         Guarantees: Safe to repeat. A success is taken from any claim that this broker ever gave, a failure only from
         the one that holds the item now.
         """
-        worker = self._workers.get(worker_id)
+        worker = self._workforce.get(worker_id)
         if worker is not None:
             worker.seen_at = now
         if not 0 < token < self._next_token:
@@ -404,7 +363,7 @@ class Dispatcher:
             for outcome in outcomes:
                 self._take_outcome(run, token if claim is not None else 0, outcome, name, now)
                 if worker is not None:
-                    worker.done += _item_count(outcome)
+                    worker.done += item_count(outcome)
         if final and claim is not None and worker is not None:
             del worker.claims[token]
             if run is not None:
@@ -415,7 +374,7 @@ class Dispatcher:
             self._assign(now)
 
     def _take_outcome(self, run: Run, token: int, outcome: Outcome, worker: str, now: float) -> None:
-        if not _makes_sense(outcome):
+        if not makes_sense(outcome):
             run.refused_events += 1
             return
         match outcome:
@@ -448,7 +407,7 @@ class Dispatcher:
         self._drop_worker(worker_id, reason=reason, blame=True, now=now)
 
     def _drop_worker(self, worker_id: bytes, *, reason: str, blame: bool, now: float) -> None:
-        worker = self._workers.pop(worker_id, None)
+        worker = self._workforce.part(worker_id)
         if worker is None:
             return
         ending = Ending(reason=reason, worker=worker.info.name)
@@ -479,9 +438,11 @@ class Dispatcher:
             if run is not None:
                 self._apply(run, Event(trigger, now), start, stop, Ending(reason="not started in time"))
                 self._changed(run, now)
-        for worker_id, worker in list(self._workers.items()):
+        for worker in list(self._workforce):
             if now - worker.seen_at > self.limits.lease_s:
-                self.lose(worker_id, f"worker {worker.info.name} was silent for {now - worker.seen_at:.0f} s", now)
+                self.lose(
+                    worker.info.worker_id, f"worker {worker.info.name} was silent for {now - worker.seen_at:.0f} s", now
+                )
         for client_id, client in list(self._clients.items()):
             if now - client.seen_at > self.limits.client_lease_s:
                 self.goodbye(client_id)
@@ -498,7 +459,7 @@ class Dispatcher:
         looked_at, self._looked_at = self._looked_at, now
         if looked_at is None or now - looked_at <= self.limits.lease_s / 2:
             return
-        for worker in self._workers.values():
+        for worker in self._workforce:
             worker.seen_at = now
         for client in self._clients.values():
             client.seen_at = now
@@ -517,12 +478,9 @@ class Dispatcher:
         stops, wakes = run.apply(event, start, stop, ending=ending or Ending())
         self._add_wakes(run, wakes)
         for stop_holder in stops:
-            holder = self._holder_of(stop_holder.token)
+            holder = self._workforce.holder_of(stop_holder.token)
             if holder is not None:
-                self._effects.append(ToWorker(holder, stop_holder))
-
-    def _holder_of(self, token: int) -> bytes | None:
-        return next((worker_id for worker_id, worker in self._workers.items() if token in worker.claims), None)
+                self._effects.append(ToWorker(holder.info.worker_id, stop_holder))
 
     def _changed(self, run: Run, now: float, *, assign: bool = True, tell: bool = True) -> None:
         """Bring everything that depends on the run up to date."""
@@ -532,9 +490,7 @@ class Dispatcher:
         if run.is_finished and run.finished_at is None:
             run.finished_at = now
         if run.waiting:
-            owner = self._owners.get(run.spec.run_id, b"")
-            owners = self._ready.setdefault(run.spec.options.priority, OrderedDict())
-            owners.setdefault(owner, OrderedDict())[run.spec.run_id] = run
+            self._ready.add(run, self._owners.get(run.spec.run_id, b""))
         if assign:
             self._assign(now)
 
@@ -553,36 +509,31 @@ class Dispatcher:
         return sizer
 
     def _assign(self, now: float) -> None:
-        """Give waiting items to slots: highest priority first, clients in turn, each client's oldest run first."""
-        while self._ready and self._workers:
-            priority = max(self._ready)
-            owners = self._ready[priority]
-            owner, runs = next(iter(owners.items()))
-            run_id, run = next(iter(runs.items()))
-            worker = max(self._workers.values(), key=lambda candidate: candidate.free_slots)
+        """Give waiting items to slots in the order of `ReadyRuns`; a route without room does not stop the others."""
+        passed_over: set[Route] = set()
+        while len(self._workforce) and (ready := self._ready.head(passed_over)) is not None:
+            run = ready.run
+            worker = self._workforce.pick(run.route)
             size = self._claim_size(run)
-            if not self._has_room(worker, run, size):
-                return
-            if run_id in self._runs and self._claim(run, worker, size, now):
-                owners.move_to_end(owner)
-                continue
-            del runs[run_id]  # nothing of it waits any more
-            if not runs:
-                del owners[owner]
-            if not owners:
-                del self._ready[priority]
+            if worker is None or not self._has_room(worker, run, size):
+                passed_over.add(run.route)
+            elif self._claim(run, worker, size, now):
+                self._ready.end_turn(ready.owner)
+            else:
+                self._ready.drop(ready)
 
     def _claim_size(self, run: Run) -> int:
+        slots = self._workforce.slots_for(run.route)
         sizer = self._sizer(run.spec.function)
-        return run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=self.slots)
+        return run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=max(slots, 1))
 
-    def _has_room(self, worker: _Worker, run: Run, size: int) -> bool:
+    def _has_room(self, worker: Worker, run: Run, size: int) -> bool:
         """Whether the worker may take a chunk: it has a free slot, or the chunk is short and may be fetched ahead."""
         if worker.free_slots > 0:
             return True
         return self._sizer(run.spec.function).is_short(size) and self._may_fetch_ahead(worker)
 
-    def _claim(self, run: Run, worker: _Worker, size: int, now: float) -> bool:
+    def _claim(self, run: Run, worker: Worker, size: int, now: float) -> bool:
         """Give the worker a chunk of the run; False when nothing of it waits."""
         entries = len(run.log)
         claim = run.claim(size=size, token=self._next_token, worker_id=worker.info.worker_id, now=now)
@@ -595,7 +546,7 @@ class Dispatcher:
         self._effects.append(ToWorker(worker.info.worker_id, self._delivery(run, claim, worker)))
         return True
 
-    def _may_fetch_ahead(self, worker: _Worker) -> bool:
+    def _may_fetch_ahead(self, worker: Worker) -> bool:
         """Whether the worker may hold one more chunk than it has slots: only behind chunks that are short, too."""
         return worker.free_slots > -worker.info.prefetch and all(
             claim.run_id in self._runs
@@ -603,7 +554,7 @@ class Dispatcher:
             for claim in worker.claims.values()
         )
 
-    def _delivery(self, run: Run, claim: Claim, worker: _Worker) -> Delivery:
+    def _delivery(self, run: Run, claim: Claim, worker: Worker) -> Delivery:
         digest = run.spec.function
         is_new = digest not in worker.functions
         worker.functions.add(digest)
@@ -628,60 +579,8 @@ class Dispatcher:
         for run_id, run in dirty.items():
             for client_id, client in self._clients.items():
                 if run_id in client.cursors and client.has_room:
-                    self._notify(client_id, client, run)
+                    slots, unserved = self._workforce.slots_for(run.route), self._why_unserved(run)
+                    notes = notes_for(client, run, slots=slots, unserved=unserved)
+                    self._effects.extend(ToClient(client_id, note) for note in notes)
         effects, self._effects = self._effects, []
         return effects
-
-    def _notify(self, client_id: bytes, client: _Client, run: Run) -> None:
-        run_id = run.spec.run_id
-        while True:
-            cursor = client.cursors[run_id]
-            entries = self._next_entries(client, run, cursor)
-            client.cursors[run_id] = cursor + len(entries)
-            is_told_all = client.cursors[run_id] == len(run.log)
-            note = Note(
-                run_id=run_id,
-                cursor=cursor,
-                entries=entries,
-                counts=run.counts(),
-                finished=run.is_finished and is_told_all,
-                slots=self.slots,
-                work_s=run.work_s,
-            )
-            self._effects.append(ToClient(client_id, note))
-            if is_told_all or not client.has_room:
-                return
-
-    def _next_entries(self, client: _Client, run: Run, cursor: int) -> list[Entry]:
-        entries: list[Entry] = []
-        size = 0
-        while client.has_room and cursor + len(entries) < len(run.log) and size < NOTE_WINDOW_BYTES // 8:
-            entry = run.log[cursor + len(entries)]
-            entries.append(entry)
-            size += len(entry.payload)
-            client.sent_entries += 1
-            client.sent_bytes += len(entry.payload)
-        return entries
-
-
-def _makes_sense(outcome: Outcome) -> bool:
-    """Whether ranges are not empty and times are finite: a broken worker must not break the broker."""
-    match outcome:
-        case Succeeded(start, stop, _, wall_s, cpu_s):
-            return start < stop and isfinite(wall_s) and isfinite(cpu_s)
-        case Failed(_, _, _, wall_s, cpu_s):
-            return isfinite(wall_s) and isfinite(cpu_s)
-        case Stopped(start, stop) | Released(start, stop):
-            return start < stop
-        case Killed():
-            return True
-
-
-def _item_count(outcome: Outcome) -> int:
-    match outcome:
-        case Succeeded(start=start, stop=stop):
-            return stop - start
-        case Failed():
-            return 1
-        case _:
-            return 0

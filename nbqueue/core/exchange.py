@@ -5,11 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from nbqueue.core.progress import Counts
+from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Block, Entry
 
 #: A revoke up to this item means the whole run, and whatever is still fed to it.
 ALL_ITEMS = 2**62
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What decides whether two processes can work together."""
+
+    python: str = ""  #: "3.11"
+    nbqueue: str = ""
+    cloudpickle: str = ""  #: "3.1.1"
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +30,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     slots: int
     prefetch: int  #: short chunks it may hold beyond its slots
-    python: str = ""  #: e.g. "3.11"
+    offer: Offer = Offer()
+    versions: Versions = Versions()
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -47,9 +57,11 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     entries: list[Entry]
     counts: Counts
     finished: bool = False
-    slots: int = 0  #: connected to the broker
+    slots: int = 0  #: connected to the broker, of those who may run it
     known: bool = True  #: False: the broker has no such run
     work_s: float = 0.0
+    unserved: str = ""  #: why nobody who is connected could ever run what waits
+    remarks: list[str] = []
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -59,7 +71,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     total: int
     is_full: bool = False  #: these were not taken; offer them again later
     known: bool = True  #: False: there is no such run to feed
-    slots: int = 0  #: connected to the broker
+    slots: int = 0  #: connected to the broker, of those who may run it
 
 
 class HeldClaims(msgspec.Struct, frozen=True, kw_only=True):

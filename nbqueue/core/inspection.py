@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from nbqueue.core.exchange import Versions
 from nbqueue.core.progress import Counts
+from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +21,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     running: list[str]  #: labels of the runs it works on
     done: int  #: items it has brought to an end
     seen_s_ago: float
+    offer: Offer = Offer()
+    versions: Versions = Versions()
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +33,11 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts
     age_s: float
     finished: bool
+    queue: str = DEFAULT_QUEUE
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    scheduled: int = 0  #: items that wait for their countdown or the next attempt
+    unserved: str = ""  #: why nobody who is connected could ever run it
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,7 @@ class Run:
 
     def __init__(self, spec: RunSpec, *, now: float) -> None:
         self.spec = spec
+        self.route = spec.options.route
         self.submitted_at = now
         self.finished_at: float | None = None
         self.closed = False  #: no more items will come
@@ -74,6 +75,7 @@ class Run:
         self.payload_bytes = 0  #: of what waits or runs
         self.result_bytes = 0  #: of the log
         self.refused_events = 0
+        self.remarks: list[str] = []  #: sentences for whoever follows it
         self._queue = RangeQueue()
         self._expiries: RangeMap[float] = RangeMap()  # filled only when items expire
         self._counts = [0] * len(State)

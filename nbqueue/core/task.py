@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import msgspec
 
 from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.routing import DEFAULT_QUEUE, Route
 from nbqueue.core.states import State
 
 
@@ -19,6 +22,13 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     expires_s: float | None = None  #: give up when not started within this time
     chunksize: int | None = None  #: items a claim takes; None: learnt from their run time
     result_expires_s: float = 7 * 86400.0  #: keep a finished run this long
+    queue: str = DEFAULT_QUEUE  #: only who serves it may run this
+    tags: tuple[str, ...] = ()  #: only who has all of them may run this; sorted
+
+    @property
+    def route(self) -> Route:
+        """What is asked of a supervisor."""
+        return Route(self.queue, self.tags)
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +111,30 @@ class Released(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 #: What a supervisor reports about items of one claim.
 Outcome = Succeeded | Failed | Killed | Stopped | Released
+
+
+def makes_sense(outcome: Outcome) -> bool:
+    """Whether ranges are not empty and times are finite: a broken worker must not break the broker."""
+    match outcome:
+        case Succeeded(start, stop, _, wall_s, cpu_s):
+            return start < stop and isfinite(wall_s) and isfinite(cpu_s)
+        case Failed(_, _, _, wall_s, cpu_s):
+            return isfinite(wall_s) and isfinite(cpu_s)
+        case Stopped(start, stop) | Released(start, stop):
+            return start < stop
+        case Killed():
+            return True
+
+
+def item_count(outcome: Outcome) -> int:
+    """How many items the outcome brings to an end by running them."""
+    match outcome:
+        case Succeeded(start=start, stop=stop):
+            return stop - start
+        case Failed():
+            return 1
+        case _:
+            return 0
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

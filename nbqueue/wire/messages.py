@@ -15,7 +15,7 @@ from nbqueue.core.run import StopHolder
 from nbqueue.core.task import Block, Outcome, RunSpec
 
 #: Raised whenever an older peer could misunderstand a message.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -14,13 +14,22 @@ from nbqueue.worker.zygote_process import ZygoteProcess
 
 if TYPE_CHECKING:
     from nbqueue.brokers.base import Broker
+    from nbqueue.core.routing import Offer
     from nbqueue.settings import Settings
 
 #: How long a worker that the hub itself started waits for the hub to listen.
 HUB_TIMEOUT_S = 15.0
 
 
-def work(settings: Settings, slots: int, name: str, *, zygote: ZygoteProcess, lifeline: int | None = None) -> None:
+def work(
+    settings: Settings,
+    slots: int,
+    name: str,
+    *,
+    zygote: ZygoteProcess,
+    offer: Offer | None = None,
+    lifeline: int | None = None,
+) -> None:
     """Run tasks in *slots* slots until the broker ends, SIGTERM or SIGINT.
 
     Args:
@@ -28,19 +37,23 @@ def work(settings: Settings, slots: int, name: str, *, zygote: ZygoteProcess, li
         slots: 1 or more.
         name: Shown on cards and in errors.
         zygote: Just started; it is ended with the work.
+        offer: Which work to take; None: whatever asks for nothing special.
         lifeline: A descriptor of the hub that started this process; its end is ours.
 
     Raises:
         BrokerUnavailable: There is none, or it died.
     """
     try:
-        _supervise(settings, slots, name, zygote, lifeline)
+        _supervise(settings, slots, name, zygote, offer, lifeline)
     finally:
         zygote.close()
 
 
-def _supervise(settings: Settings, slots: int, name: str, zygote: ZygoteProcess, lifeline: int | None) -> None:
+def _supervise(
+    settings: Settings, slots: int, name: str, zygote: ZygoteProcess, offer: Offer | None, lifeline: int | None
+) -> None:
     from nbqueue.core.exchange import WorkerInfo
+    from nbqueue.core.routing import Offer
     from nbqueue.worker.supervisor import Supervisor
 
     broker = _find_broker(settings, lifeline)
@@ -52,6 +65,7 @@ def _supervise(settings: Settings, slots: int, name: str, zygote: ZygoteProcess,
         pid=os.getpid(),
         slots=slots,
         prefetch=slots,
+        offer=offer or Offer(),
     )
     supervisor = Supervisor(broker.open_worker(info), zygote, slots=slots, name=name, lifeline=lifeline)
     for number in (signal.SIGTERM, signal.SIGINT):

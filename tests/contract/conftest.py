@@ -29,6 +29,7 @@ from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Delivery, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.progress import Counts
+from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.states import State
 from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, RunSpec, Stopped, Succeeded, TaskOptions
@@ -456,8 +457,8 @@ class BrokerHarness:
         self._clients[self._clients.index(client)] = again = Client(self._transport, client.id, self._ids)
         return again
 
-    def worker(self, slots: int = 1, prefetch: int = 0) -> Worker:
-        """A new supervisor, registered."""
+    def worker(self, slots: int = 1, prefetch: int = 0, **offer) -> Worker:
+        """A new supervisor, registered; *offer* is what it takes on: queues, tags, only_tagged."""
         number = len(self._workers)
         info = WorkerInfo(
             worker_id=(b"worker %d" % number).ljust(16, b"."),
@@ -466,6 +467,7 @@ class BrokerHarness:
             pid=10_000 + number,
             slots=slots,
             prefetch=prefetch,
+            offer=Offer(**offer),
         )
         self._workers.append(Worker(self._transport, info))
         return self._workers[-1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbqueue.core.dispatcher import NOTE_WINDOW_BYTES, NOTE_WINDOW_ENTRIES
+from nbqueue.core.followers import NOTE_WINDOW_BYTES, NOTE_WINDOW_ENTRIES
 from nbqueue.core.states import State
 from nbqueue.core.task import Failed, Succeeded
 

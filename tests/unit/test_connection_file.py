@@ -98,7 +98,15 @@ def test_half_a_file_is_damaged(published, length):
 
 
 @pytest.mark.parametrize(
-    "data", [b"rubbish", b"[]", b'{"protocol": 1, "pid": "x"}', b'{"protocol": 1, "pid": 1}', b"\xff\x00", b"null"]
+    "data",
+    [
+        b"rubbish",
+        b"[]",
+        b'{"protocol": 1, "pid": "x"}',
+        b'{"protocol": %d, "pid": 1}' % PROTOCOL_VERSION,
+        b"\xff\x00",
+        b"null",
+    ],
 )
 def test_anything_else_is_damaged(published, data):
     published.connection.write_bytes(data)
