@@ -13,6 +13,8 @@ NBQueueError
 ├── NoWorkers              workers could not be started
 ├── BrokerUnavailable      the broker cannot be reached, or died
 │   └── UnsafeConnectionFile   others could read or replace the connection file
+├── KeyFileError           the sealing key is missing, damaged, or open to others
+├── SealBroken             bytes without the seal of our key, or out of their place
 └── ProtocolError          bytes that are no message of ours
 ```
 
@@ -85,6 +87,17 @@ class BrokerUnavailable(NBQueueError, ConnectionError):
 
 class UnsafeConnectionFile(BrokerUnavailable):
     """The connection file, or its folder, is open to other users."""
+
+
+class KeyFileError(NBQueueError):
+    """The sealing key is missing, damaged, or open to other users."""
+
+
+class SealBroken(NBQueueError):
+    """Bytes from a broker do not carry the seal of our key for their place.
+
+    They were refused unread.
+    """
 
 
 class ProtocolError(NBQueueError):

@@ -34,6 +34,7 @@ PLACES = {
     "IPython": ("notebook",),
     "click": ("cli",),
     "cloudpickle": ("wire",),
+    "cryptography": ("wire.seal",),
     "ipykernel": ("notebook",),
     "ipywidgets": ("notebook",),
     "msgspec": ("notebook", "client", "worker", "launchers", "brokers", "settings", "telemetry", "wire", "core"),

@@ -45,11 +45,12 @@ def main() -> None:
 
 def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:
     from nbqueue.brokers.zmq.broker import PYTHON
-    from nbqueue.brokers.zmq.connection import Connection, HubFiles, secure_folder
+    from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
     from nbqueue.core.dispatcher import Dispatcher
     from nbqueue.wire.blobs import BlobStore
     from nbqueue.wire.messages import PROTOCOL_VERSION
+    from nbqueue.wire.private import secure_folder
 
     files = HubFiles(folder, name)
     options = HubOptions(

@@ -22,6 +22,7 @@ import zmq
 
 from nbqueue.brokers.base import ClientPort, WorkerPort
 from nbqueue.brokers.memory import MemoryBroker
+from nbqueue.brokers.sealed import SealedBroker
 from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.hub import Hub, HubOptions
@@ -48,6 +49,7 @@ from nbqueue.wire.messages import (
     ToWorkerPeer,
     Welcome,
 )
+from nbqueue.wire.seal import Sealer, SealingKey
 
 #: A hub that has not answered by then never will.
 PATIENCE_S = 10.0
@@ -55,6 +57,13 @@ PATIENCE_S = 10.0
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: runs for more than a few seconds")
+    config.addinivalue_line("markers", "plain: not on the sealed broker, whose bytes are more")
+
+
+def pytest_collection_modifyitems(config, items):
+    plain = [item for item in items if item.get_closest_marker("plain") and "sealed" in item.callspec.params.values()]
+    config.hook.pytest_deselected(items=plain)
+    items[:] = [item for item in items if item not in plain]
 
 
 class FakeClock:
@@ -177,7 +186,20 @@ class ZmqTransport:
         shutil.rmtree(self._folder)
 
 
-TRANSPORTS = {"memory": MemoryTransport, "zmq": ZmqTransport}
+class SealedTransport(MemoryTransport):
+    """The memory broker, which sees sealed bytes only: sealing changes nothing that a broker promises."""
+
+    def __init__(self, clock, limits):
+        super().__init__(clock, limits)
+        sealed = SealedBroker(self._broker, Sealer([SealingKey(b"k" * 32)], clock=clock))
+        self.open_client = sealed.open_client
+        self.open_worker = sealed.open_worker
+
+    def cut(self, port: ClientPort) -> None:
+        super().cut(port._port)
+
+
+TRANSPORTS = {"memory": MemoryTransport, "sealed": SealedTransport, "zmq": ZmqTransport}
 
 
 # -- harness -----------------------------------------------------------------------------------------------------------

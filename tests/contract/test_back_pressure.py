@@ -105,6 +105,7 @@ def test_payloads_count_until_their_items_have_ended(open_broker, waits):
     assert waits == receipt.is_full
 
 
+@pytest.mark.plain
 def test_results_that_nobody_has_read_count_too(open_broker):
     # Given a broker for 1,000 bytes with a result of 700 that its client was not sent yet
     broker = open_broker(max_bytes=1000)
@@ -137,6 +138,7 @@ def test_finished_runs_that_were_read_make_room(open_broker):
     assert not client.note(run_id).known
 
 
+@pytest.mark.plain
 def test_a_full_broker_still_takes_results(open_broker):
     broker = open_broker(max_bytes=100)
     client, worker = broker.client(), broker.worker()

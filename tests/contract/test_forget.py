@@ -1,5 +1,7 @@
 """Runs whose results nobody wants any more."""
 
+import pytest
+
 from nbqueue.core.states import State
 
 
@@ -73,6 +75,7 @@ def test_the_id_of_a_forgotten_run_may_be_used_again(broker):
     assert (0, 1) == (worker.claim().start, worker.deliveries[-1].attempt)
 
 
+@pytest.mark.plain
 def test_a_payload_is_freed_as_soon_as_its_items_have_ended(broker):
     # Given a run with a payload
     client, worker = broker.client(), broker.worker()

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nbqueue.brokers.zmq.connection import MAX_SOCKET_PATH, Connection, HubFiles, check_private, secure_folder, tail
+from nbqueue.brokers.zmq.connection import MAX_SOCKET_PATH, Connection, HubFiles, tail
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, UnsafeConnectionFile
 from nbqueue.wire.messages import PROTOCOL_VERSION
+from nbqueue.wire.private import check_private, secure_folder
 
 CONNECTION = Connection(
     protocol=PROTOCOL_VERSION,

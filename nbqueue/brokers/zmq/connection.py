@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import stat
 import tempfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import msgspec
 
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, UnsafeConnectionFile
 from nbqueue.wire.messages import PROTOCOL_VERSION
+from nbqueue.wire.private import check_private, secure_folder
 
 #: A unix socket's path may not be longer (sun_path is 108 bytes on Linux, 104 on macOS).
 MAX_SOCKET_PATH = 100
@@ -141,35 +141,6 @@ class HubFiles:
     def log_tail(self, lines: int = 5) -> str:
         """The last lines of the hub's log, for an error message."""
         return tail(self.log, lines)
-
-
-def secure_folder(folder: Path) -> None:
-    """Make *folder* with mode 0700, or check that it is ours alone.
-
-    Raises:
-        UnsafeConnectionFile: It belongs to somebody else or others may enter it.
-        BrokerUnavailable: It cannot be made.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise BrokerUnavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
-    check_private(folder, folder.lstat())
-
-
-def check_private(path: Path, status: os.stat_result) -> None:
-    """Raise `UnsafeConnectionFile` unless *path* is ours and closed to all others."""
-    if status.st_uid != os.getuid():
-        raise UnsafeConnectionFile(
-            f"{path} belongs to user {status.st_uid}, not to you: delete it or set NBQUEUE_RUNTIME_DIR"
-        )
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        right = "700" if stat.S_ISDIR(status.st_mode) else "600"
-        raise UnsafeConnectionFile(
-            f"{path} is open to other users (mode {mode:04o}), who could run code as you: run `chmod {right} {path}` "
-            "if you trust what is in it, or `nbqueue stop` and delete it"
-        )
 
 
 def tail(path: Path, lines: int) -> str:
