@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nbqueue.core.exchange import Delivery, ForgetFunctions, WorkerInfo
 from nbqueue.core.run import StopHolder
-from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import Deliver, Forgotten, Stop, ToClientPeer, ToWorkerPeer
 
@@ -68,8 +68,15 @@ class ClientPort(Port):
         """All entries and payload bytes received through this port so far, so that more may be sent."""
 
     @abstractmethod
-    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
-        """Stop items: those that wait never start, those that run are stopped. Safe to repeat."""
+    def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
+        """Stop items: those that wait never start, those that run are stopped. Safe to repeat.
+
+        Args:
+            run_id: Of the run; one that the broker does not know is passed over.
+            start: The first item.
+            stop: The item after the last one; `ALL_ITEMS` also revokes what is still fed to the run.
+            manner: How those that run are stopped; a harder one may follow a gentler one.
+        """
 
     @abstractmethod
     def forget(self, run_ids: Sequence[bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort, worker_message
 from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Discard, ToClient, ToWorker, WorkerInfo
-from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (
     Held,
@@ -166,8 +166,10 @@ class _MemoryClientPort(ClientPort):
             lambda dispatcher, now: dispatcher.ack(self._client_id, entries=entries, size_bytes=size_bytes, now=now)
         )
 
-    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
-        self._broker.tell(lambda dispatcher, now: dispatcher.revoke(run_id, start=start, stop=stop, now=now))
+    def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
+        self._broker.tell(
+            lambda dispatcher, now: dispatcher.revoke(run_id, start=start, stop=stop, now=now, manner=manner)
+        )
 
     def forget(self, run_ids: Sequence[bytes]) -> None:
         for run_id in run_ids:

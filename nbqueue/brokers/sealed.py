@@ -20,7 +20,7 @@ from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.core.exchange import Delivery, Note, WorkerInfo
 from nbqueue.core.routing import Offer, Route, serves
 from nbqueue.core.states import State
-from nbqueue.core.task import Block, Entry, Failed, Outcome, RunSpec, Succeeded
+from nbqueue.core.task import GENTLY, Block, Entry, Failed, Manner, Outcome, RunSpec, Succeeded
 from nbqueue.errors import KeyFileError, SealBroken
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure
@@ -141,9 +141,9 @@ class SealedClientPort(ClientPort):
         """See `ClientPort.ack`; the broker counts sealed bytes."""
         self._port.ack(entries=entries, size_bytes=size_bytes + self._overhead_bytes)
 
-    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
+    def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """See `ClientPort.revoke`."""
-        self._port.revoke(run_id, start=start, stop=stop)
+        self._port.revoke(run_id, start=start, stop=stop, manner=manner)
 
     def forget(self, run_ids: Sequence[bytes]) -> None:
         """See `ClientPort.forget`."""

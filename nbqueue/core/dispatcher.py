@@ -38,9 +38,11 @@ from nbqueue.core.routing import Route
 from nbqueue.core.run import Claim, Ending, Run, Wake
 from nbqueue.core.states import State, Trigger
 from nbqueue.core.task import (
+    GENTLY,
     Block,
     Failed,
     Killed,
+    Manner,
     Outcome,
     Released,
     RunSpec,
@@ -263,12 +265,12 @@ class Dispatcher:
         """A client leaves; its runs go on."""
         self._clients.pop(client_id, None)
 
-    def revoke(self, run_id: bytes, *, start: int, stop: int, now: float) -> None:
+    def revoke(self, run_id: bytes, *, start: int, stop: int, now: float, manner: Manner = GENTLY) -> None:
         """Stop the items *start* to *stop*: those that wait never start, those that run are stopped by their holder."""
         run = self._runs.get(run_id)
         if run is not None:
             run.is_revoked = run.is_revoked or (start == 0 and stop >= ALL_ITEMS)
-            self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=_REVOKED_EARLY))
+            self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=_REVOKED_EARLY), manner)
             self._changed(run, now)
 
     def forget(self, run_id: bytes) -> None:
@@ -382,10 +384,10 @@ class Dispatcher:
                 ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start)
                 self._sizer(run.spec.function).learn(stop - start, wall_s)
                 self._apply(run, Event(Trigger.SUCCEED, now, token), start, stop, ending)
-            case Failed(item, record, retryable, wall_s, cpu_s):
+            case Failed(item, record, retryable, wall_s, cpu_s, retry_after_s, max_retries):
                 ending = Ending(record, item, "", worker, wall_s, cpu_s)
                 self._sizer(run.spec.function).learn(1, wall_s)
-                event = Event(Trigger.FAIL, now, token, retryable, self._rng.random())
+                event = Event(Trigger.FAIL, now, token, retryable, self._rng.random(), retry_after_s, max_retries)
                 self._apply(run, event, item, item + 1, ending)
             case Killed(item, reason):
                 ending = Ending(reason=reason, worker=worker)
@@ -474,13 +476,16 @@ class Dispatcher:
 
     # -- consequences --------------------------------------------------------------------------------------------------
 
-    def _apply(self, run: Run, event: Event, start: int, stop: int, ending: Ending | None = None) -> None:
+    def _apply(
+        self, run: Run, event: Event, start: int, stop: int, ending: Ending | None = None, manner: Manner = GENTLY
+    ) -> None:
         stops, wakes = run.apply(event, start, stop, ending=ending or Ending())
         self._add_wakes(run, wakes)
-        for stop_holder in stops:
-            holder = self._workforce.holder_of(stop_holder.token)
+        for order in stops:
+            holder = self._workforce.holder_of(order.token)
             if holder is not None:
-                self._effects.append(ToWorker(holder.info.worker_id, stop_holder))
+                order_so = msgspec.structs.replace(order, manner=manner)
+                self._effects.append(ToWorker(holder.info.worker_id, order_so))
 
     def _changed(self, run: Run, now: float, *, assign: bool = True, tell: bool = True) -> None:
         """Bring everything that depends on the run up to date."""
@@ -569,6 +574,7 @@ class Dispatcher:
             function=self._functions[digest].body if is_new else None,
             blocks=run.blocks(claim.start, claim.stop),
             environment=run.spec.environment,
+            limits=run.spec.options.limits,
         )
 
     # -- effects -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import msgspec
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
-from nbqueue.core.task import Block, Entry
+from nbqueue.core.task import NO_LIMITS, Block, Entry, TaskLimits
 
 #: A revoke up to this item means the whole run, and whatever is still fed to it.
 ALL_ITEMS = 2**62
@@ -47,6 +47,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     function: bytes | None  #: None: this supervisor has it
     blocks: list[Block]
     environment: bytes
+    limits: TaskLimits = NO_LIMITS
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

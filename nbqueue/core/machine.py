@@ -27,6 +27,8 @@ class Event(msgspec.Struct, frozen=True):
     token: int = 0  #: the claim that speaks
     retryable: bool = False  #: FAIL: the exception is one to retry on
     draw: float = 0.0  #: random number in [0, 1) for jitter
+    retry_after_s: float | None = None  #: FAIL: the task itself asked for a retry after this wait
+    max_retries: int | None = None  #: FAIL: likewise, and this is how often it may
 
 
 class Command(Enum):
@@ -160,7 +162,7 @@ def _start(item: Item, event: Event) -> Step:
 
 
 def _fail(item: Item, event: Event, rules: TaskOptions) -> Step:
-    delay_s = rules.retry.delay_s(item.retries, event.draw) if event.retryable else None
+    delay_s = _retry_delay_s(item, event, rules) if event.retryable else None
     if delay_s is None:
         return _end(item, event, State.FAILURE)
     waiting = Item(
@@ -171,6 +173,15 @@ def _fail(item: Item, event: Event, rules: TaskOptions) -> Step:
         due=event.now + delay_s,
     )
     return _move(item, event, waiting, Command.WAIT)
+
+
+def _retry_delay_s(item: Item, event: Event, rules: TaskOptions) -> float | None:
+    """Seconds until the next attempt; None when no retry is left. What the task asked for beats its options."""
+    policy = rules.retry
+    if event.max_retries is not None:
+        policy = msgspec.structs.replace(policy, max_retries=event.max_retries)
+    delay_s = policy.delay_s(item.retries, event.draw)
+    return delay_s if delay_s is None or event.retry_after_s is None else max(0.0, event.retry_after_s)
 
 
 def _lose(item: Item, event: Event, rules: TaskOptions) -> Step:

@@ -11,7 +11,7 @@ from nbqueue.core.machine import Command, Event, step
 from nbqueue.core.progress import Counts
 from nbqueue.core.ranges import RangeMap, RangeQueue
 from nbqueue.core.states import State, Trigger
-from nbqueue.core.task import Block, Entry, Item, RunSpec
+from nbqueue.core.task import GENTLY, Block, Entry, Item, Manner, RunSpec
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -31,6 +31,7 @@ class StopHolder(msgspec.Struct, frozen=True):
     token: int
     start: int
     stop: int
+    manner: Manner = GENTLY
 
 
 class Wake(msgspec.Struct, frozen=True):

@@ -11,6 +11,28 @@ from nbqueue.core.routing import DEFAULT_QUEUE, Route
 from nbqueue.core.states import State
 
 
+class TaskLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much one item may take; its supervisor sees to it. None: no limit."""
+
+    soft_time_s: float | None = None  #: raises SoftTimeLimitExceeded in the task
+    time_s: float | None = None  #: ends its process
+    memory_bytes: int | None = None  #: of its process and all that descend from it; ends them
+    retry_time: bool = False  #: an item that passed `time_s` may be retried
+    retry_memory: bool = False  #: likewise for `memory_bytes`
+
+
+class Manner(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """How running items are stopped by a revoke."""
+
+    first: str = "SIGINT"  #: the first signal; harder ones follow
+    grace_s: float = 2.0  #: between one signal and the next
+
+
+#: Asked, interrupted, terminated, killed.
+GENTLY = Manner()
+NO_LIMITS = TaskLimits()
+
+
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the items of a run are to be treated by the broker."""
 
@@ -22,6 +44,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     expires_s: float | None = None  #: give up when not started within this time
     chunksize: int | None = None  #: items a claim takes; None: learnt from their run time
     result_expires_s: float = 7 * 86400.0  #: keep a finished run this long
+    limits: TaskLimits = NO_LIMITS
     queue: str = DEFAULT_QUEUE  #: only who serves it may run this
     tags: tuple[str, ...] = ()  #: only who has all of them may run this; sorted
 
@@ -85,6 +108,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     retryable: bool
     wall_s: float
     cpu_s: float = 0.0
+    retry_after_s: float | None = None  #: the task itself named the wait; None: as its options say
+    max_retries: int | None = None  #: likewise
 
 
 class Killed(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -118,8 +143,8 @@ def makes_sense(outcome: Outcome) -> bool:
     match outcome:
         case Succeeded(start, stop, _, wall_s, cpu_s):
             return start < stop and isfinite(wall_s) and isfinite(cpu_s)
-        case Failed(_, _, _, wall_s, cpu_s):
-            return isfinite(wall_s) and isfinite(cpu_s)
+        case Failed(_, _, _, wall_s, cpu_s, retry_after_s):
+            return isfinite(wall_s) and isfinite(cpu_s) and (retry_after_s is None or isfinite(retry_after_s))
         case Stopped(start, stop) | Released(start, stop):
             return start < stop
         case Killed():

@@ -12,7 +12,7 @@ import msgspec
 from nbqueue.core.exchange import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.run import StopHolder
-from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 
 #: Raised whenever an older peer could misunderstand a message.
 PROTOCOL_VERSION = 2
@@ -71,6 +71,7 @@ class Revoke(_Message):
     run_id: bytes
     start: int
     stop: int
+    manner: Manner = GENTLY
 
 
 class Forget(_Message):
@@ -238,6 +239,7 @@ class ChunkReport(_Message):
     token: int
     outcomes: list[Outcome]
     final: bool
+    spent: str = ""  #: why this process must serve no other chunk; empty: it may
 
 
 class SlotReady(_Message):

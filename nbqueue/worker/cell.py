@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import time
 from typing import IO
 
-_BYTES = 64
-_TOKEN, _ITEM, _STOP_TOKEN, _STOP_START, _STOP_STOP = range(5)
+#: Ranges of items to be stopped that a cell has room for.
+MAX_STOPS = 48
+_TOKEN, _ITEM, _SINCE_NS, _AIM, _SOFT, _STOP_TOKEN, _STOP_COUNT, _STOPS = range(8)
+_BYTES = 8 * (_STOPS + 2 * MAX_STOPS)
+#: What the slot wrote before this time is seen here, and what was written here before it is seen by the slot.
+_SETTLE_S = 0.001
 
 
 class Cell:
-    """Five shared 64-bit numbers."""
+    """Shared 64-bit numbers."""
 
     def __init__(self, descriptor: int) -> None:
         """Map the file behind *descriptor*, which may be closed afterwards."""
@@ -34,6 +39,8 @@ class Cell:
     def begin(self, token: int, item: int) -> None:
         """The slot begins to run *item* of the claim *token*."""
         self.numbers[_ITEM] = item
+        self.numbers[_SINCE_NS] = time.monotonic_ns()
+        self.numbers[_SOFT] = 0
         self.numbers[_TOKEN] = token
 
     def end(self) -> None:
@@ -43,7 +50,19 @@ class Cell:
     def must_stop(self, token: int, item: int) -> bool:
         """Whether the supervisor wants this item stopped."""
         numbers = self.numbers
-        return numbers[_STOP_TOKEN] == token and numbers[_STOP_START] <= item < numbers[_STOP_STOP]
+        if numbers[_STOP_TOKEN] != token:
+            return False
+        ends = range(_STOPS, _STOPS + 2 * numbers[_STOP_COUNT], 2)
+        return any(numbers[place] <= item < numbers[place + 1] for place in ends)
+
+    def is_past_soft_limit(self, item: int) -> bool:
+        """Whether the supervisor says that this item has run for longer than its soft time limit."""
+        return self.numbers[_SOFT] == item + 1
+
+    def wait_while_aimed_at(self) -> None:
+        """Wait while the supervisor makes up its mind about a signal that is meant for an item that has ended."""
+        while self.numbers[_AIM]:
+            time.sleep(_SETTLE_S / 2)
 
     # -- the supervisor's side -----------------------------------------------------------------------------------------
 
@@ -51,13 +70,50 @@ class Cell:
         """The item of the claim *token* that runs now; None when none does."""
         return self.numbers[_ITEM] if self.numbers[_TOKEN] == token else None
 
-    def ask_to_stop(self, token: int, start: int, stop: int) -> None:
-        """Items *start* to *stop* of the claim *token* are not to run."""
+    def running_s(self) -> float:
+        """For how long the current item has been running; only of claims with limits is each item's start noted."""
+        return max(0, time.monotonic_ns() - self.numbers[_SINCE_NS]) / 1e9
+
+    def aim(self, token: int, item: int) -> bool:
+        """Hold the slot to *item* until `lower`, if it still runs it: a signal sent meanwhile hits no other item.
+
+        Guarantees: After the pause either we see that the slot has gone on, or it sees that it is aimed at, and waits
+        before its next item (provided that a stop is installed, or the claim has limits).
+        """
+        self.numbers[_AIM] = 1
+        time.sleep(_SETTLE_S)
+        if self.current(token) == item:
+            return True
+        self.numbers[_AIM] = 0
+        return False
+
+    def lower(self) -> None:
+        """The slot may go on."""
+        time.sleep(_SETTLE_S)  # the signal has arrived by then
+        self.numbers[_AIM] = 0
+
+    def say_soft_limit(self, item: int) -> None:
+        """The item has run for longer than its soft time limit."""
+        self.numbers[_SOFT] = item + 1
+
+    def ask_to_stop(self, token: int, start: int, stop: int) -> bool:
+        """Items *start* to *stop* of the claim *token* are not to run; False when there is no room to say so."""
         numbers = self.numbers
-        numbers[_STOP_TOKEN] = 0
-        numbers[_STOP_START] = start
-        numbers[_STOP_STOP] = stop
+        if numbers[_STOP_TOKEN] != token:
+            self.forget_stops()
+        count = numbers[_STOP_COUNT]
+        if count == MAX_STOPS:
+            return False
+        numbers[_STOPS + 2 * count] = start
+        numbers[_STOPS + 2 * count + 1] = stop
+        numbers[_STOP_COUNT] = count + 1  # last, so that the slot never reads half a range
         numbers[_STOP_TOKEN] = token
+        return True
+
+    def forget_stops(self) -> None:
+        """Make room; stops that still matter are to be said again."""
+        self.numbers[_STOP_TOKEN] = 0
+        self.numbers[_STOP_COUNT] = 0
 
     def close(self) -> None:
         """Unmap."""
@@ -69,3 +125,5 @@ class Cell:
 ITEM = _ITEM
 #: Index of the claim whose items are to be stopped, likewise.
 STOP_TOKEN = _STOP_TOKEN
+#: Index of the moment at which the item began, likewise.
+SINCE_NS = _SINCE_NS

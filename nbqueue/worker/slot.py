@@ -24,6 +24,7 @@ from nbqueue.wire.payload import PackedValues, pack_values
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE
 from nbqueue.worker.pipe import Pipe
+from nbqueue.worker.tidy import Tidy
 
 #: Finished items are reported at least this often while a chunk runs.
 REPORT_S = 0.1
@@ -41,6 +42,9 @@ class Slot:
         self._bodies: dict[bytes, bytes] = {}  # of functions that could not be loaded yet
         self._in_user_code = False
         self._token = 0
+        self._report: _Report | None = None
+        self._tidy = Tidy()
+        self._spent = ""  #: why this process must run nothing more
 
     def serve(self) -> None:
         """Run what comes through the pipe."""
@@ -58,6 +62,7 @@ class Slot:
     def run(self, delivery: Delivery) -> None:
         """Run one chunk and report all its items; never raises because of a task."""
         report = _Report(delivery, self._send, self._blobs, f"worker {self._name}, attempt {delivery.attempt}")
+        self._report = report
         self._token = delivery.token
         SLATE.running = delivery, self._cell
         self._cell.begin(delivery.token, delivery.start)  # loading a function or a payload runs user code, too
@@ -66,14 +71,19 @@ class Slot:
         except BaseException as error:
             report.fail_all(error)
         else:
+            self._tidy.remember()
             for block in delivery.blocks:
                 first, last = max(block.start, delivery.start), min(block.stop, delivery.stop)
-                self._run_block(function, PackedValues(block.payload, self._blobs), block.start, first, last, report)
+                if first < last and not self._spent:
+                    values = PackedValues(block.payload, self._blobs)
+                    self._run_block(function, values, block.start, first, last, report)
         finally:
             self._cell.end()
             SLATE.running = None
             self._token = 0
-        report.send(final=True)
+            self._report = None
+        report.send(final=True, spent=self._spent or self._tidy.why_spent())
+        self._tidy.restore()  # after the report, which somebody waits for
 
     def _load(self, delivery: Delivery) -> LoadedFunction:
         loaded = self._functions.get(delivery.digest)
@@ -100,11 +110,10 @@ class Slot:
         report_at = report.next_report_at
         done = report.values
         for index in range(first, last):
-            if numbers[STOP_TOKEN] == token and self._cell.must_stop(token, index):
+            numbers[ITEM] = index  # before the look at the cell: a signal for the former item must not find this one
+            if numbers[STOP_TOKEN] == token and self._is_held_back(index):
                 report.stop(index)
-                done = report.values
                 continue
-            numbers[ITEM] = index
             try:
                 try:
                     self._in_user_code = True
@@ -117,23 +126,33 @@ class Slot:
                         report.stop(index, how="SIGINT")
                     else:
                         report.fail(index, error, function.retry_on, _item_repr(values, index - base))
-                    done = report.values
             except KeyboardInterrupt:  # the signal fell between the task's end and our taking note of it
                 self._in_user_code = False
                 report.stop(index, how="SIGINT")
-                done = report.values
             if clock() >= report_at:
                 report.send(final=False)
-                done = report.values
                 report_at = report.next_report_at
+            if report.was_interrupted and (spent := self._tidy.what_is_left_behind()):
+                self._spent = spent
+                return
+
+    def _is_held_back(self, item: int) -> bool:
+        """Whether *item* is not to run; waits while a signal for the item before it is on its way."""
+        self._cell.wait_while_aimed_at()
+        return self._cell.must_stop(self._token, item)
 
     def _was_stopped(self, error: BaseException, item: int) -> bool:
         return isinstance(error, KeyboardInterrupt) and self._cell.must_stop(self._token, item)
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the task, but only the one that the supervisor means, and only while it runs."""
-        if self._in_user_code and self._cell.must_stop(self._token, self._cell.numbers[ITEM]):
-            raise KeyboardInterrupt
+        if not self._in_user_code or not self._cell.must_stop(self._token, self._cell.numbers[ITEM]):
+            return
+        self._in_user_code = False
+        if self._report is not None:
+            self._report.save()  # if the task does not obey, what is finished is safe
+        self._in_user_code = True
+        raise KeyboardInterrupt
 
     def _send(self, message: FromSlot) -> None:
         try:
@@ -156,14 +175,16 @@ class _Report:
         self._next = delivery.start  # item to which the first of `values` belongs
         self._wall = time.perf_counter()
         self._cpu = time.process_time()
-        self.values: list[Any] = []
+        self.values: list[Any] = []  #: the same list all the time, so that the slot's inner loop can hold it
         self.next_report_at = self._wall + REPORT_S
+        self.was_interrupted = False  #: a task of this chunk was
 
     def stop(self, item: int, how: str = "") -> None:
         """The item was stopped, or not begun."""
         self._close_values(item)
         self._outcomes.append(Stopped(item, item + 1, how))
         self._next = item + 1
+        self.was_interrupted = self.was_interrupted or bool(how)
 
     def fail(self, item: int, error: BaseException, retry_on: tuple[type[BaseException], ...], item_repr: str) -> None:
         """The item raised."""
@@ -177,13 +198,21 @@ class _Report:
             self._add_failure(item, error, False, "")
         self._next = self._delivery.stop
 
-    def send(self, *, final: bool) -> None:
-        """Report everything collected so far."""
+    def send(self, *, final: bool, spent: str = "") -> None:
+        """Report everything collected so far; *spent*: why this process can serve no more."""
         self._close_values(self._next + len(self.values))
         outcomes, self._outcomes = self._outcomes, []
         if outcomes or final:
-            self._send(ChunkReport(self._delivery.token, outcomes, final))
+            self._send(ChunkReport(self._delivery.token, outcomes, final, spent))
         self.next_report_at = time.perf_counter() + REPORT_S
+
+    def save(self) -> None:
+        """Report what is finished while an item still runs, which is not to be taken for their time."""
+        now, cpu = time.perf_counter(), time.process_time()
+        self._wall, wall = now - REPORT_S, self._wall
+        self._wall = max(self._wall, wall)
+        self.send(final=False)
+        self._wall, self._cpu = min(now, wall + REPORT_S), cpu
 
     def _lap(self) -> tuple[float, float]:
         """Wall and CPU seconds since the last call."""
@@ -197,7 +226,8 @@ class _Report:
         if not self.values:
             return
         # A stopped or interrupted append may have left one value more or less: the items decide.
-        values, self.values = self.values[: stop - self._next], []
+        values = self.values[: stop - self._next]
+        self.values.clear()
         wall_s, cpu_s = self._lap()
         start, count = self._next, len(values)
         self._next += count

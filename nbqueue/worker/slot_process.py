@@ -44,6 +44,11 @@ class SlotProcess(Generic[Work]):
         """Its process; None until it is born."""
         return self._birth.pid
 
+    def take_birth(self, pid: int) -> None:
+        """It is up; it may say so before the zygote does."""
+        self._birth.pid = pid
+        self.is_ready = True
+
     def fileno(self) -> int:
         """Readable when it has reported."""
         return self._pipe.fileno()
@@ -62,6 +67,18 @@ class SlotProcess(Generic[Work]):
         if self.functions.intersection(functions.digests):
             self.functions.difference_update(functions.digests)
             self.send(Forgotten(functions))
+
+    def strike(self, token: int, item: int, number: signal.Signals) -> bool:
+        """Send a signal that must hit *item* of the claim *token* and nothing else; False: it runs no more."""
+        if number is signal.SIGINT:
+            self.signal(number)  # the slot itself looks for whom it is meant
+            return True
+        if not self.cell.aim(token, item):
+            return False
+        self.signal(number)
+        if number is not signal.SIGKILL:
+            self.cell.lower()
+        return True
 
     def signal(self, number: signal.Signals) -> None:
         """SIGINT to the slot itself, anything harder to its whole process group."""

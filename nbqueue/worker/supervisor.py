@@ -17,9 +17,8 @@ from collections.abc import Callable
 import msgspec
 
 from nbqueue.brokers.base import WorkerPort
-from nbqueue.core.exchange import Delivery, HeldClaims
+from nbqueue.core.exchange import HeldClaims
 from nbqueue.core.run import StopHolder
-from nbqueue.core.task import Failed, Killed, Outcome, Released, Stopped, Succeeded
 from nbqueue.errors import BrokerUnavailable
 from nbqueue.wire.messages import (
     ChunkReport,
@@ -32,8 +31,8 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
-from nbqueue.worker.revoke import Ladder
 from nbqueue.worker.slot_process import SlotProcess, fork_slot
+from nbqueue.worker.work import Work
 from nbqueue.worker.zygote_process import SlotDeath, ZygoteProcess
 
 logger = logging.getLogger(__name__)
@@ -43,40 +42,6 @@ HEARTBEAT_S = 2.0
 ANNOUNCE_S = 0.05
 #: A chunk fetched ahead that waited so long behind others goes back to the broker, for others to take.
 HOARD_S = 0.5
-
-
-class Work:
-    """A delivery on its way through this supervisor."""
-
-    __slots__ = ("announced", "delivery", "ladder", "reported_to", "since", "stops")
-
-    def __init__(self, delivery: Delivery, now: float) -> None:
-        self.delivery = delivery
-        self.since = now  #: when it arrived; later, when its slot began
-        self.reported_to = delivery.start  #: items before this one have been reported
-        self.announced = False
-        self.stops: list[tuple[int, int]] = []
-        self.ladder: Ladder | None = None
-
-    def is_stopped(self, item: int) -> bool:
-        """Whether the item is to be stopped."""
-        return any(start <= item < stop for start, stop in self.stops)
-
-    def leftovers(self, *, blamed: int | None, reason: str) -> list[Outcome]:
-        """What becomes of the items that were not reported when the slot died while it ran *blamed*."""
-        outcomes: list[Outcome] = []
-        for item in range(self.reported_to, self.delivery.stop):
-            if self.is_stopped(item):
-                how = self.ladder.last.name if self.ladder and self.ladder.last and item == blamed else ""
-                outcomes.append(Stopped(item, item + 1, how))
-            elif item == blamed and not self.was_killed_by_us:
-                outcomes.append(Killed(item, reason))
-        return [*outcomes, Released(self.reported_to, self.delivery.stop)]
-
-    @property
-    def was_killed_by_us(self) -> bool:
-        """Whether the slot died because of a revoke."""
-        return self.ladder is not None and self.ladder.last is not None
 
 
 class Supervisor:
@@ -134,6 +99,7 @@ class Supervisor:
                 case SlotProcess() as slot:
                     for report in slot.receive_available():
                         self._take_from_slot(slot, report)
+                    self._fill_slots()
                 case ZygoteProcess() as zygote:
                     for death in zygote.deaths():
                         self._take_death(death)
@@ -168,7 +134,7 @@ class Supervisor:
                 continue
             if not work.announced and now - work.since >= ANNOUNCE_S:
                 self._announce(slot, work)
-            self._climb_ladder(slot, work, now)
+            self._press_on(slot, work, now)
         while self._waiting and now - self._waiting[-1].since > HOARD_S:
             self._hand_back(self._waiting.pop())
         if now >= self._heartbeat_at:
@@ -235,7 +201,7 @@ class Supervisor:
             wanted = work.delivery.environment
             slot = min(idle, key=lambda slot: (slot.environment != wanted, slot.environment is not None))
             if slot.environment not in (None, wanted):
-                self._recycle(slot)  # it may have imported other modules of the same names; its successor will ask
+                self._retire(slot, "it may have imported other modules of the same names")  # its successor will ask
                 continue
             self._waiting.remove(work)
             self._begin(slot, work)
@@ -250,30 +216,30 @@ class Supervisor:
         slot.functions.add(delivery.digest)
         slot.environment = delivery.environment
         slot.work = work
-        self._install_stop(slot, work)
+        work.show_stops(slot.cell)
         slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
 
     def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
         match message:
-            case SlotReady():
-                slot.is_ready = True
-            case ChunkReport(token, outcomes, final):
-                self._take_report(slot, token, outcomes, final=final)
-        self._fill_slots()
+            case SlotReady(pid):
+                slot.take_birth(pid)
+            case ChunkReport():
+                self._take_report(slot, message)
 
-    def _take_report(self, slot: SlotProcess[Work], token: int, outcomes: list[Outcome], *, final: bool) -> None:
+    def _take_report(self, slot: SlotProcess[Work], report: ChunkReport) -> None:
         work = slot.work
-        if work is None or work.delivery.token != token:
+        if work is None or work.delivery.token != report.token:
             return
-        self._port.commit(token, work.delivery.run_id, outcomes, final=final)
-        if final:
+        work.take_report(report.outcomes)
+        if report.spent:
+            work.last_words = report.outcomes
+            self._retire(slot, report.spent)
+            return
+        self._port.commit(report.token, work.delivery.run_id, report.outcomes, final=report.final)
+        if report.final:
             slot.work = None
-            return
-        if outcomes:
-            work.reported_to = _end_of(outcomes[-1])
-        if work.ladder is not None and work.ladder.item < work.reported_to:
-            work.ladder = None
-        self._install_stop(slot, work)
+        else:
+            work.make_room_for_stops(slot.cell)
 
     def _take_death(self, death: SlotDeath) -> None:
         if death.pid is None:
@@ -284,6 +250,7 @@ class Supervisor:
             return
         for message in slot.receive_available():  # what it said before it died
             self._take_from_slot(slot, message)
+        slot.is_ready = False
         self._bury(slot, death.reason)
         self._fill_slots()
 
@@ -292,14 +259,15 @@ class Supervisor:
         if slot.work is not None:
             work, token = slot.work, slot.work.delivery.token
             blamed = slot.cell.current(token)
-            logger.warning("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
+            logger.info("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
             self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
         self._replace(slot)
 
-    def _recycle(self, slot: SlotProcess[Work]) -> None:
-        """End an idle slot, and fork a fresh one in its place."""
+    def _retire(self, slot: SlotProcess[Work], reason: str) -> None:
+        """End a slot that runs nothing; a fresh one takes its place when its death is confirmed."""
+        logger.debug("slot retired", extra={"slot_pid": slot.pid, "reason": reason})
+        slot.is_ready = False
         slot.signal(signal.SIGKILL)
-        self._replace(slot)
 
     def _replace(self, slot: SlotProcess[Work]) -> None:
         self._selector.unregister(slot.fileno())
@@ -322,33 +290,24 @@ class Supervisor:
     def _stop_items(self, holder: StopHolder) -> None:
         for work in list(self._waiting):
             if work.delivery.token == holder.token:
-                work.stops.append((holder.start, holder.stop))
+                work.stop(holder)
                 if holder.start <= work.delivery.start and work.delivery.stop <= holder.stop:
                     self._waiting.remove(work)
                     self._hand_back(work)
         for slot in self._slots:
             if slot.work is not None and slot.work.delivery.token == holder.token:
-                slot.work.stops.append((holder.start, holder.stop))
-                self._install_stop(slot, slot.work)
-                self._climb_ladder(slot, slot.work, self._clock())
+                slot.work.stop(holder)
+                slot.work.show_stops(slot.cell)
+                self._press_on(slot, slot.work, self._clock())
 
-    def _install_stop(self, slot: SlotProcess[Work], work: Work) -> None:
-        """Show the slot the next range that it must not run; the cell has room for one."""
-        ahead = [(start, stop) for start, stop in work.stops if stop > work.reported_to]
-        if ahead:
-            start, stop = min(ahead)
-            slot.cell.ask_to_stop(work.delivery.token, start, stop)
-
-    def _climb_ladder(self, slot: SlotProcess[Work], work: Work, now: float) -> None:
+    def _press_on(self, slot: SlotProcess[Work], work: Work, now: float) -> None:
         """Send the signal that is due, if the item that is to be stopped is the one that runs at this moment."""
         item = slot.cell.current(work.delivery.token)
         if item is None or not work.is_stopped(item):
             return
-        if work.ladder is None or work.ladder.item != item:
-            work.ladder = Ladder(item)
-        due = work.ladder.climb(now)
+        due = work.ladder_for(item).climb(now)
         if due is not None:
-            slot.signal(due)
+            slot.strike(work.delivery.token, item, due)
 
     def _hand_back(self, work: Work) -> None:
         """Return a delivery that has not begun."""
@@ -370,12 +329,3 @@ class Supervisor:
         os.close(self._stop_reader)
         os.close(self._stop_writer)
         self._port.close()
-
-
-def _end_of(outcome: Outcome) -> int:
-    """The item after the last one that the outcome speaks of."""
-    match outcome:
-        case Succeeded(stop=stop) | Stopped(stop=stop) | Released(stop=stop):
-            return stop
-        case Failed(item=item) | Killed(item=item):
-            return item + 1

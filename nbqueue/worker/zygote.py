@@ -6,7 +6,6 @@ task can be found by another. It is also the slots' parent, so it knows how each
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import select
@@ -15,11 +14,13 @@ import socket
 import sys
 
 from nbqueue.wire.blobs import BlobStore
+from nbqueue.worker.family import adopt_orphans, die_with, kill_adopted, kill_group
 from nbqueue.worker.slot import run_slot
 from nbqueue.worker.zygote_protocol import BORN, DIED, RECORD, receive_roots
 
-_PR_SET_PDEATHSIG = 1
 _KILOBYTE = 1024
+#: What a dead slot has left behind is gone within this time, or else goes on dying without being waited for.
+_SWEEP_S = 1.0
 
 
 class Zygote:
@@ -41,6 +42,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        adopt_orphans()
         try:
             while True:
                 control = self._control.fileno()
@@ -72,7 +74,8 @@ class Zygote:
         status = 1
         try:
             os.setsid()
-            _die_with(parent)
+            die_with(parent)
+            adopt_orphans()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
@@ -84,9 +87,11 @@ class Zygote:
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
 
     def _reap(self) -> None:
         while self._slots:
@@ -95,7 +100,8 @@ class Zygote:
                 return
             if pid in self._slots:
                 self._slots.discard(pid)
-                _kill_group(pid)  # what the task left behind
+                kill_group(pid)  # what its tasks left behind
+                kill_adopted(self._slots, timeout_s=_SWEEP_S)  # likewise, even if it has left the group
                 self._tell(DIED, pid, status, usage.ru_maxrss * _KILOBYTE)
 
     def _tell(self, kind: bytes, pid: int, status: int, peak_bytes: int) -> None:
@@ -106,22 +112,8 @@ class Zygote:
 
     def _kill_all(self) -> None:
         for pid in self._slots:
-            _kill_group(pid)
-
-
-def _kill_group(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nobody is left in it, or only what we may not touch
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when *parent* dies (Linux; elsewhere the zygote's end does it)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)  # it died before we asked
+            kill_group(pid)
+        kill_adopted((), timeout_s=_SWEEP_S)  # the slots themselves, and what has left their groups
 
 
 def main() -> None:

@@ -33,7 +33,20 @@ from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.states import State
-from nbqueue.core.task import Block, Entry, Failed, Killed, Outcome, Released, RunSpec, Stopped, Succeeded, TaskOptions
+from nbqueue.core.task import (
+    GENTLY,
+    Block,
+    Entry,
+    Failed,
+    Killed,
+    Manner,
+    Outcome,
+    Released,
+    RunSpec,
+    Stopped,
+    Succeeded,
+    TaskOptions,
+)
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Deliver,
@@ -263,8 +276,8 @@ class Client:
         self._port.attach(run_id, cursor=cursor)
         self.settle()
 
-    def revoke(self, run_id: bytes, start: int = 0, stop: int = 2**62) -> None:
-        self._port.revoke(run_id, start=start, stop=stop)
+    def revoke(self, run_id: bytes, start: int = 0, stop: int = 2**62, manner: Manner = GENTLY) -> None:
+        self._port.revoke(run_id, start=start, stop=stop, manner=manner)
         self.settle()
 
     def forget(self, *run_ids: bytes) -> None:
@@ -432,8 +445,18 @@ class Worker:
         stop = delivery.stop if stop is None else stop
         self.commit(delivery, Succeeded(start, stop, payload, wall_s, cpu_s), final=final)
 
-    def fail(self, delivery: Delivery, *, record: bytes = b"record", retryable: bool = False, final: bool = True):
-        self.commit(delivery, Failed(delivery.start, record, retryable, 1.0), final=final)
+    def fail(
+        self,
+        delivery: Delivery,
+        *,
+        record: bytes = b"record",
+        retryable: bool = False,
+        final: bool = True,
+        retry_after_s: float | None = None,
+        max_retries: int | None = None,
+    ):
+        failed = Failed(delivery.start, record, retryable, 1.0, 0.0, retry_after_s, max_retries)
+        self.commit(delivery, failed, final=final)
 
     def kill(self, delivery: Delivery, *, reason: str = "SIGSEGV") -> None:
         """The slot died while it ran the first item."""

@@ -125,3 +125,32 @@ def test_an_item_that_is_due_again_queues_behind_those_that_wait(broker, priorit
         order.append(delivery.start)
         worker.succeed(delivery)
     assert [2, 3, 0] == order
+
+
+def test_a_task_may_say_itself_when_it_is_to_be_tried_again(broker):
+    # Given a task whose options would wait for 100 s
+    client, worker = broker.client(), broker.worker()
+    client.submit(retry=policy(backoff_s=100.0))
+
+    # When it asks for a retry after 3 s, then that is when it comes
+    worker.fail(worker.claim(), retryable=True, retry_after_s=3.0)
+    broker.elapse(2.0)
+    assert [] == worker.claims()
+    broker.elapse(1.5)
+    assert 2 == worker.claim().attempt
+
+
+@pytest.mark.parametrize(("asked", "attempts"), [(None, 2), (0, 1), (4, 5)])
+def test_a_task_may_say_itself_how_often_it_is_to_be_tried_again(broker, asked, attempts):
+    # Given a task with one retry, which fails every time and asks for so many
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit(retry=policy(max_retries=1))
+    made = 0
+    while claims := worker.claims():
+        made += 1
+        worker.fail(claims[0], retryable=True, retry_after_s=0.0, max_retries=asked)
+        broker.elapse(1.0)
+
+    # Then it gets them, and then it has failed
+    assert attempts == made
+    assert {0: State.FAILURE} == client.ends(run_id)

@@ -4,7 +4,7 @@ import pytest
 
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.states import State
-from nbqueue.core.task import Released, Stopped, Succeeded
+from nbqueue.core.task import GENTLY, Manner, Released, Stopped, Succeeded
 
 
 def test_an_item_that_is_revoked_before_it_starts_never_starts(broker):
@@ -261,3 +261,18 @@ def test_a_revoke_of_some_items_does_not_cover_what_still_comes(broker):
     client.feed(run_id, 2, 3, closed=True)
 
     assert 2 == broker.worker().claim().start
+
+
+def test_the_holder_is_told_how_to_stop_and_may_be_told_again_to_be_harder(broker):
+    # Given a task in a slot
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit()
+    delivery = worker.claim()
+    worker.started(delivery)
+
+    # When it is revoked, and revoked again in a hurry
+    client.revoke(run_id)
+    client.revoke(run_id, manner=Manner("SIGTERM", 0.5))
+
+    # Then the holder hears both
+    assert [GENTLY, Manner("SIGTERM", 0.5)] == [stop.manner for stop in worker.told_to_stop()]

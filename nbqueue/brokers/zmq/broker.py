@@ -15,7 +15,7 @@ from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.sockets import dealer, translate_zmq_errors
 from nbqueue.core.exchange import WorkerInfo
-from nbqueue.core.task import Block, Outcome, RunSpec
+from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.codec import MAGIC, Decoder, encode
@@ -249,9 +249,9 @@ class ZmqClientPort(ClientPort):
         """See `ClientPort.ack`."""
         self._link.send(Ack(entries, size_bytes))
 
-    def revoke(self, run_id: bytes, *, start: int, stop: int) -> None:
+    def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """See `ClientPort.revoke`."""
-        self._link.send(Revoke(run_id, start, stop))
+        self._link.send(Revoke(run_id, start, stop, manner))
 
     def forget(self, run_ids: Sequence[bytes]) -> None:
         """See `ClientPort.forget`."""

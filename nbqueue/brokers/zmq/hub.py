@@ -299,8 +299,8 @@ class Hub:
                 dispatcher.attach(identity, run_id, cursor=cursor, now=now)
             case Ack(entries, size_bytes):
                 dispatcher.ack(identity, entries=entries, size_bytes=size_bytes, now=now)
-            case Revoke(run_id, start, stop):
-                dispatcher.revoke(run_id, start=start, stop=stop, now=now)
+            case Revoke(run_id, start, stop, manner):
+                dispatcher.revoke(run_id, start=start, stop=stop, now=now, manner=manner)
             case Forget(run_ids):
                 for run_id in run_ids:
                     dispatcher.forget(run_id)
