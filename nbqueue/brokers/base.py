@@ -10,11 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from nbqueue.core.exchange import Delivery, ForgetFunctions, WorkerInfo
+from nbqueue.core.exchange import Delivery, ForgetFunctions, Note, WorkerInfo
+from nbqueue.core.orders import Answer, Order, OrderFor
+from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.messages import Deliver, Forgotten, Stop, ToClientPeer, ToWorkerPeer
+from nbqueue.wire.messages import Answered, Carry, Deliver, Forgotten, NoteMessage, Stop, ToClientPeer, ToWorkerPeer
 
 
 class Port(ABC):
@@ -91,8 +93,27 @@ class ClientPort(Port):
         """Ask for an `Inspected`."""
 
     @abstractmethod
-    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
-        """Ask for local slots; answered by `WorkersStarted` with the same *request*."""
+    def purge(self, request: int, queue: str) -> None:
+        """Revoke whatever waits in a queue, of all clients; answered by `Purged` with the same *request*."""
+
+    @abstractmethod
+    def command(self, request: int, order: Order, *, worker_ids: Sequence[bytes] | None = None) -> None:
+        """Give an order to supervisors, or to all.
+
+        Answered by `WereAsked` with the same *request*, then by an `Answered` of each of these that lives.
+        """
+
+    @abstractmethod
+    def start_workers(
+        self,
+        request: int,
+        slots: int,
+        *,
+        python: str | None = None,
+        in_addition: bool = False,
+        offer: Offer = DEFAULT_OFFER,
+    ) -> None:
+        """Ask for local slots that take *offer* on; answered by `WorkersStarted` with the same *request*."""
 
     @abstractmethod
     def stop_workers(self, request: int) -> None:
@@ -129,6 +150,18 @@ class WorkerPort(Port):
             Safe to repeat: the first success of an item wins, a failure counts only from the claim that holds it.
         """
 
+    @abstractmethod
+    def resize(self, *, slots: int, prefetch: int) -> None:
+        """Have another number of slots from now on; deliveries beyond them may be on their way."""
+
+    @abstractmethod
+    def answer(self, client_id: bytes, answer: Answer) -> None:
+        """Answer an order, which came as `Carry`; if the client is gone, nobody hears it."""
+
+    @abstractmethod
+    def remark(self, run_id: bytes, text: str) -> None:
+        """Say a sentence to whoever follows the run; it comes with the notes. Said again, it is not told again."""
+
 
 class Broker(ABC):
     """Where runs wait for workers."""
@@ -152,7 +185,16 @@ class Broker(ABC):
         """Connect and register a supervisor. Raises as `open_client` does."""
 
 
-def worker_message(message: Delivery | StopHolder | ForgetFunctions) -> ToWorkerPeer:
+def client_message(message: Note | Answer) -> ToClientPeer:
+    """The wire message of an effect for a client."""
+    match message:
+        case Note():
+            return NoteMessage(message)
+        case Answer():
+            return Answered(message)
+
+
+def worker_message(message: Delivery | StopHolder | ForgetFunctions | OrderFor) -> ToWorkerPeer:
     """The wire message of an effect for a supervisor."""
     match message:
         case Delivery():
@@ -161,3 +203,5 @@ def worker_message(message: Delivery | StopHolder | ForgetFunctions) -> ToWorker
             return Stop(message)
         case ForgetFunctions():
             return Forgotten(message)
+        case OrderFor():
+            return Carry(message)

@@ -9,19 +9,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from nbqueue.brokers.base import Broker, ClientPort, WorkerPort, worker_message
+from nbqueue.brokers.base import Broker, ClientPort, WorkerPort, client_message, worker_message
 from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Discard, ToClient, ToWorker, WorkerInfo
+from nbqueue.core.orders import Answer, Order
+from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (
     Held,
     Inspected,
-    NoteMessage,
     Pong,
+    Purged,
     ReceiptMessage,
     ToClientPeer,
     ToWorkerPeer,
+    WereAsked,
     WorkersStarted,
 )
 
@@ -121,9 +124,9 @@ class MemoryBroker(Broker):
 
     def _carry_out(self, effect: ToWorker | ToClient | Discard) -> None:
         match effect:
-            case ToClient(client_id, note):
+            case ToClient(client_id, note_or_answer):
                 if client_id in self._clients:
-                    self._clients[client_id].put(NoteMessage(note))
+                    self._clients[client_id].put(client_message(note_or_answer))
             case ToWorker(worker_id, message):
                 if worker_id in self._workers:
                     self._workers[worker_id].put(worker_message(message))
@@ -183,7 +186,25 @@ class _MemoryClientPort(ClientPort):
         inspection = self._broker.tell(lambda dispatcher, now: dispatcher.inspect(now))
         self._mailbox.put(Inspected(inspection, os.getpid(), 0.0))
 
-    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
+    def purge(self, request: int, queue: str) -> None:
+        items = self._broker.tell(lambda dispatcher, now: dispatcher.purge(queue, now))
+        self._mailbox.put(Purged(request, items))
+
+    def command(self, request: int, order: Order, *, worker_ids: Sequence[bytes] | None = None) -> None:
+        asked = self._broker.tell(
+            lambda dispatcher, _now: dispatcher.order(self._client_id, request, order, worker_ids)
+        )
+        self._mailbox.put(WereAsked(asked))
+
+    def start_workers(
+        self,
+        request: int,
+        slots: int,
+        *,
+        python: str | None = None,
+        in_addition: bool = False,
+        offer: Offer = DEFAULT_OFFER,
+    ) -> None:
         self._mailbox.put(WorkersStarted(request, 0, "the memory broker starts no workers"))
 
     def stop_workers(self, request: int) -> None:
@@ -220,6 +241,17 @@ class _MemoryWorkerPort(WorkerPort):
         self._broker.tell(
             lambda dispatcher, now: dispatcher.commit(self._worker_id, token, run_id, outcomes, final=final, now=now)
         )
+
+    def resize(self, *, slots: int, prefetch: int) -> None:
+        self._broker.tell(
+            lambda dispatcher, now: dispatcher.resize(self._worker_id, slots=slots, prefetch=prefetch, now=now)
+        )
+
+    def answer(self, client_id: bytes, answer: Answer) -> None:
+        self._broker.tell(lambda dispatcher, _now: dispatcher.answer(client_id, answer))
+
+    def remark(self, run_id: bytes, text: str) -> None:
+        self._broker.tell(lambda dispatcher, _now: dispatcher.remark(run_id, text))
 
     def close(self) -> None:
         if self._is_open:

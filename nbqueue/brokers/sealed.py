@@ -17,14 +17,16 @@ from collections.abc import Sequence
 import msgspec
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
+from nbqueue.brokers.sealed_orders import OrderOpener, seal_order
 from nbqueue.core.exchange import Delivery, Note, WorkerInfo
-from nbqueue.core.routing import Offer, Route, serves
+from nbqueue.core.orders import Answer, Order, OrderFor
+from nbqueue.core.routing import DEFAULT_OFFER, Offer, Route, serves
 from nbqueue.core.states import State
 from nbqueue.core.task import GENTLY, Block, Entry, Failed, Manner, Outcome, RunSpec, Succeeded
 from nbqueue.errors import KeyFileError, SealBroken
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure
-from nbqueue.wire.messages import Deliver, Forgotten, NoteMessage, ToClientPeer, ToWorkerPeer
+from nbqueue.wire.messages import Carry, Deliver, Forgotten, NoteMessage, ToClientPeer, ToWorkerPeer
 from nbqueue.wire.seal import Header, Kind, Sealer, UnknownKey
 
 logger = logging.getLogger(__name__)
@@ -55,18 +57,19 @@ class SealedBroker(Broker):
 
     def open_client(self, client_id: bytes) -> ClientPort:
         """Connect a client."""
-        return SealedClientPort(self._broker.open_client(client_id), self._sealer, self._specs)
+        return SealedClientPort(self._broker.open_client(client_id), self._sealer, self._specs, client_id)
 
     def open_worker(self, info: WorkerInfo) -> WorkerPort:
         """Connect and register a supervisor."""
-        return SealedWorkerPort(self._broker.open_worker(info), self._sealer, info.offer)
+        return SealedWorkerPort(self._broker.open_worker(info), self._sealer, info)
 
 
 class SealedClientPort(ClientPort):
     """Seals what a client hands over, and opens what comes back."""
 
-    def __init__(self, port: ClientPort, sealer: Sealer, specs: dict[bytes, RunSpec]) -> None:
+    def __init__(self, port: ClientPort, sealer: Sealer, specs: dict[bytes, RunSpec], client_id: bytes) -> None:
         self._port = port
+        self._client_id = client_id
         self._sealer = sealer
         self._specs = specs
         self._overhead_bytes = 0  # by which received payloads were longer than what the client saw of them
@@ -159,9 +162,26 @@ class SealedClientPort(ClientPort):
         """See `ClientPort.inspect`."""
         self._port.inspect()
 
-    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
+    def purge(self, request: int, queue: str) -> None:
+        """See `ClientPort.purge`."""
+        self._port.purge(request, queue)
+
+    def command(self, request: int, order: Order, *, worker_ids: Sequence[bytes] | None = None) -> None:
+        """See `ClientPort.command`."""
+        sealed = seal_order(self._sealer, self._client_id, request, order, worker_ids)
+        self._port.command(request, sealed, worker_ids=worker_ids)
+
+    def start_workers(
+        self,
+        request: int,
+        slots: int,
+        *,
+        python: str | None = None,
+        in_addition: bool = False,
+        offer: Offer = DEFAULT_OFFER,
+    ) -> None:
         """See `ClientPort.start_workers`."""
-        self._port.start_workers(request, slots, python=python, in_addition=in_addition)
+        self._port.start_workers(request, slots, python=python, in_addition=in_addition, offer=offer)
 
     def stop_workers(self, request: int) -> None:
         """See `ClientPort.stop_workers`."""
@@ -175,10 +195,11 @@ class SealedClientPort(ClientPort):
 class SealedWorkerPort(WorkerPort):
     """Opens what a supervisor is to run, and seals what becomes of it."""
 
-    def __init__(self, port: WorkerPort, sealer: Sealer, offer: Offer) -> None:
+    def __init__(self, port: WorkerPort, sealer: Sealer, info: WorkerInfo) -> None:
         self._port = port
         self._sealer = sealer
-        self._offer = offer
+        self._offer = info.offer
+        self._orders = OrderOpener(sealer, info.worker_id)
         self._functions: set[bytes] = set()  # whose bodies were genuine
         self._claims: dict[int, _Claim] = {}
         self._ended: OrderedDict[int, _Claim] = OrderedDict()  # a report may be repeated
@@ -204,9 +225,18 @@ class SealedWorkerPort(WorkerPort):
                 case Forgotten(functions):
                     self._functions.difference_update(functions.digests)
                     messages.append(message)
+                case Carry(order):
+                    messages += self._open_order(order)
                 case _:
                     messages.append(message)
         return messages
+
+    def _open_order(self, order: OrderFor) -> list[Carry]:
+        try:
+            return [Carry(self._orders.open(order))]
+        except SealBroken as error:  # whoever gave it waits for an answer in vain, and is told so
+            logger.warning("order refused", extra={"client": order.client_id.hex(), "reason": str(error)})
+            return []
 
     def _open_or_refuse(self, delivery: Delivery) -> Delivery | None:
         claim = self._claims[delivery.token] = _Claim(delivery.run_id, delivery.digest, delivery.attempt)
@@ -275,6 +305,18 @@ class SealedWorkerPort(WorkerPort):
             self._ended[token] = self._claims.pop(token)
             if len(self._ended) > CLAIMS_REMEMBERED:
                 self._ended.popitem(last=False)
+
+    def resize(self, *, slots: int, prefetch: int) -> None:
+        """See `WorkerPort.resize`."""
+        self._port.resize(slots=slots, prefetch=prefetch)
+
+    def answer(self, client_id: bytes, answer: Answer) -> None:
+        """See `WorkerPort.answer`."""
+        self._port.answer(client_id, answer)
+
+    def remark(self, run_id: bytes, text: str) -> None:
+        """See `WorkerPort.remark`."""
+        self._port.remark(run_id, text)
 
     def _seal(self, claim: _Claim, outcome: Outcome) -> Outcome:
         match outcome:

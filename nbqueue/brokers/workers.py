@@ -1,8 +1,10 @@
-"""What a hub asks of whoever starts workers for it. Imports nothing, so that they are started before all else."""
+"""What a hub asks of whoever starts workers for it. Imports little, so that they are started before all else."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
+
+from nbqueue.core.routing import Offer
 
 
 class WorkerExit(NamedTuple):
@@ -12,6 +14,8 @@ class WorkerExit(NamedTuple):
     pid: int
     slots: int
     reason: str
+    python: str | None  #: its interpreter; None: the usual one
+    offer: Offer
 
 
 class LocalWorkers(Protocol):
@@ -21,11 +25,17 @@ class LocalWorkers(Protocol):
     def slots(self) -> int:
         """Slots of all processes that live, connected or not."""
 
-    def start(self, key: str, slots: int, python: str | None) -> None:
+    def slots_offering(self, offer: Offer) -> int:
+        """Slots of those processes that take on just this."""
+
+    def start(self, key: str, slots: int, python: str | None, offer: Offer) -> None:
         """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
 
     def exits(self) -> list[WorkerExit]:
         """Processes that ended since the last call and were not asked to."""
+
+    def resized(self, pid: int, slots: int) -> None:
+        """A supervisor has changed its number of slots; not known here if it is not one of these."""
 
     def stop(self, key: str | None = None) -> None:
         """Stop the supervisors of one request, or all."""

@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from nbqueue.core.routing import DEFAULT_OFFER
 from nbqueue.launchers.local import LocalLauncher
 from nbqueue.settings import HubArguments
 
@@ -39,7 +40,9 @@ def main() -> None:
         log=lambda number: folder / f"hub-{name}-worker-{number}.log",
     )
     if arguments.workers:
-        launcher.start("hub", arguments.workers, None)  # first, so that they load their modules while we load ours
+        launcher.start(
+            "hub", arguments.workers, None, DEFAULT_OFFER
+        )  # first, so that they load their modules while we load ours
     _serve(folder, name, arguments.idle_timeout_s, launcher, arguments.ready_fd)
 
 

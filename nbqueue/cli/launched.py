@@ -1,4 +1,4 @@
-"""A worker that the hub starts: ``python -m nbqueue.cli.launched FOLDER HUB_NAME SLOTS``, with a lifeline as its input.
+"""A worker that the hub starts: ``python -m nbqueue.cli.launched FOLDER HUB_NAME SLOTS OFFER``, its input a lifeline.
 
 A call waits for its first result until this process is up, so the zygote is started before anything else is loaded.
 """
@@ -14,12 +14,13 @@ from nbqueue.worker.zygote_process import ZygoteProcess
 
 def main() -> None:
     """Work for the hub until it ends."""
-    folder, hub_name, slots = sys.argv[1:]
+    folder, hub_name, slots, offer = sys.argv[1:]
     name = f"{socket.gethostname()}-{os.getpid()}"
     zygote = ZygoteProcess(name)
 
     import logging
 
+    from nbqueue.core.routing import decode_offer
     from nbqueue.errors import NBQueueError
     from nbqueue.settings import Settings
     from nbqueue.worker.program import work
@@ -27,7 +28,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     settings = Settings.load(hub_name=hub_name, runtime_dir=folder)
     try:
-        work(settings, int(slots), name, zygote=zygote, lifeline=sys.stdin.fileno())
+        work(settings, int(slots), name, zygote=zygote, offer=decode_offer(offer), lifeline=sys.stdin.fileno())
     except NBQueueError as error:
         sys.exit(f"Error: {error}")
 

@@ -21,6 +21,7 @@ import msgspec
 from nbqueue.brokers.base import ClientPort
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS, Note, Receipt
+from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import Block, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
@@ -208,7 +209,7 @@ class Link:
         return answer
 
     def start_workers(
-        self, slots: int, *, python: str | None = None, in_addition: bool = False
+        self, slots: int, *, python: str | None = None, in_addition: bool = False, offer: Offer = DEFAULT_OFFER
     ) -> tuple[int, Future[int]]:
         """Ask for local slots; the future tells how many are connected then, or raises `NoWorkers`."""
         answer: Future[int] = Future()
@@ -218,7 +219,7 @@ class Link:
         def command(port: ClientPort) -> None:
             self._starts[request] = answer
             self._no_workers = None
-            port.start_workers(request, slots, python=python, in_addition=in_addition)
+            port.start_workers(request, slots, python=python, in_addition=in_addition, offer=offer)
 
         self._enqueue(command)
         return request, answer

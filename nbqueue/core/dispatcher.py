@@ -11,6 +11,7 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import assert_never
 
 import msgspec
@@ -32,6 +33,7 @@ from nbqueue.core.exchange import (
 from nbqueue.core.followers import Client, notes_for
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.machine import Event
+from nbqueue.core.orders import Answer, Asked, Order, OrderFor
 from nbqueue.core.progress import Counts
 from nbqueue.core.ready import ReadyRuns
 from nbqueue.core.routing import Route
@@ -51,12 +53,14 @@ from nbqueue.core.task import (
     item_count,
     makes_sense,
 )
-from nbqueue.core.views import run_view, worker_view
+from nbqueue.core.views import chunk_views, queue_views, run_view, worker_view
 from nbqueue.core.workforce import Worker, Workforce
 
 _REVOKED_EARLY = "revoked before it started"
 #: Learnt chunk sizes are kept for this many functions.
 SIZERS_KEPT = 512
+#: Runs that are shown to who looks at the broker, the newest ones.
+RUNS_SHOWN = 10_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,12 +150,16 @@ class Dispatcher:
 
     def inspect(self, now: float) -> Inspection:
         """Everything that runs, in words and figures."""
+        newest = islice(reversed(self._runs.values()), RUNS_SHOWN)
         return Inspection(
             workers=[worker_view(worker, self._runs, now) for worker in self._workforce],
-            runs=[run_view(run, self._why_unserved(run), now) for run in self._runs.values()],
+            runs=[run_view(run, self._why_unserved(run), now) for run in newest][::-1],
             clients=len(self._clients),
             refused_events=sum(run.refused_events for run in self._runs.values()),
             payload_bytes=self._stored_bytes,
+            chunks=chunk_views(self._workforce, self._runs, now),
+            queues=queue_views(self._runs.values(), self._workforce),
+            run_count=len(self._runs),
         )
 
     def _why_unserved(self, run: Run) -> str:
@@ -272,6 +280,25 @@ class Dispatcher:
             run.is_revoked = run.is_revoked or (start == 0 and stop >= ALL_ITEMS)
             self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=_REVOKED_EARLY), manner)
             self._changed(run, now)
+
+    def purge(self, queue: str, now: float) -> int:
+        """Revoke whatever waits in a queue; what runs goes on. How many items that were."""
+        count = 0
+        for run in self._runs.values():
+            if run.spec.options.queue != queue:
+                continue
+            for start, stop in run.waiting_ranges():
+                count += stop - start
+                self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=f"purged from queue {queue!r}"))
+            self._changed(run, now, assign=False)
+        return count
+
+    def order(self, client_id: bytes, request: int, order: Order, worker_ids: Sequence[bytes] | None) -> Asked:
+        """Ask supervisors, or all; they answer the client for themselves. Who was asked."""
+        asked = [worker.info for worker in self._workforce if worker_ids is None or worker.info.worker_id in worker_ids]
+        message = OrderFor(client_id, request, order)
+        self._effects.extend(ToWorker(info.worker_id, message) for info in asked)
+        return Asked(request, [(info.worker_id, info.name) for info in asked])
 
     def forget(self, run_id: bytes) -> None:
         """Nobody wants the results of this run any more; if it still goes on, they are kept until it expires."""
@@ -399,6 +426,22 @@ class Dispatcher:
                 self._apply(run, Event(Trigger.RELEASE, now, token), start, stop)
             case _:
                 assert_never(outcome)
+
+    def resize(self, worker_id: bytes, *, slots: int, prefetch: int, now: float) -> None:
+        """A supervisor has another number of slots; what it holds beyond them it will end, or hand back."""
+        self._workforce.resize(worker_id, slots=max(slots, 0), prefetch=max(prefetch, 0))
+        self._slots_changed()
+        self._assign(now)
+
+    def answer(self, client_id: bytes, answer: Answer) -> None:
+        """A supervisor has carried out an order."""
+        self._effects.append(ToClient(client_id, answer))
+
+    def remark(self, run_id: bytes, text: str) -> None:
+        """A supervisor has something to say to whoever follows the run."""
+        run = self._runs.get(run_id)
+        if run is not None and run.remark(text):
+            self._dirty[run_id] = run
 
     def leave(self, worker_id: bytes, now: float) -> None:
         """A supervisor stops in good order; what it still holds goes back unblamed."""

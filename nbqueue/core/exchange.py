@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from nbqueue.core.orders import Answer, OrderFor
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
@@ -92,14 +93,14 @@ class ToWorker(msgspec.Struct, frozen=True):
     """An effect: tell a supervisor."""
 
     worker_id: bytes
-    message: Delivery | StopHolder | ForgetFunctions
+    message: Delivery | StopHolder | ForgetFunctions | OrderFor
 
 
 class ToClient(msgspec.Struct, frozen=True):
     """An effect: tell a client."""
 
     client_id: bytes
-    message: Note
+    message: Note | Answer
 
 
 class Discard(msgspec.Struct, frozen=True):

@@ -40,6 +40,30 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     unserved: str = ""  #: why nobody who is connected could ever run it
 
 
+class ChunkView(msgspec.Struct, frozen=True, kw_only=True):
+    """Items that a supervisor holds."""
+
+    worker: str
+    run_id: bytes
+    label: str
+    start: int
+    stop: int
+    attempt: int
+    item: int | None  #: the one that is known to run; None: too short to tell, or it waits for a slot
+    held_s: float
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue."""
+
+    name: str
+    waiting: int = 0  #: items that could run now
+    scheduled: int = 0  #: items that wait for their countdown or the next attempt
+    running: int = 0
+    workers: int = 0  #: that serve it
+    slots: int = 0
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """A broker at one moment."""
 
@@ -48,3 +72,6 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     refused_events: int  #: late or repeated reports that were ignored
     payload_bytes: int
+    chunks: list[ChunkView] = []
+    queues: list[QueueView] = []
+    run_count: int = 0  #: of all runs; *runs* has only the newest ones

@@ -23,11 +23,24 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     only_tagged: bool = False  #: leaves work without tags to others
 
 
+DEFAULT_OFFER = Offer()
+
+
 class Route(NamedTuple):
     """What a run asks of a supervisor."""
 
     queue: str = DEFAULT_QUEUE
     tags: tuple[str, ...] = ()
+
+
+def encode_offer(offer: Offer) -> str:
+    """As one argument of a command."""
+    return msgspec.json.encode(offer).decode()
+
+
+def decode_offer(text: str) -> Offer:
+    """What `encode_offer` made."""
+    return msgspec.json.decode(text, type=Offer)
 
 
 def serves(offer: Offer, route: Route) -> bool:

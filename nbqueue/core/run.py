@@ -10,8 +10,12 @@ import msgspec
 from nbqueue.core.machine import Command, Event, step
 from nbqueue.core.progress import Counts
 from nbqueue.core.ranges import RangeMap, RangeQueue
-from nbqueue.core.states import State, Trigger
+from nbqueue.core.states import WAITING, State, Trigger
 from nbqueue.core.task import GENTLY, Block, Entry, Item, Manner, RunSpec
+
+#: Remarks of one run that are kept, and how long each may be.
+MAX_REMARKS = 8
+MAX_REMARK_CHARS = 1000
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -23,6 +27,7 @@ class Claim(msgspec.Struct, frozen=True):
     stop: int
     attempt: int
     worker_id: bytes
+    since: float = 0.0  #: broker clock
 
 
 class StopHolder(msgspec.Struct, frozen=True):
@@ -111,6 +116,19 @@ class Run:
         """Items in *state*."""
         return self._counts[state]
 
+    def waiting_ranges(self) -> list[tuple[int, int]]:
+        """Items that no supervisor has: queued, or waiting for their time."""
+        if not self.unfinished:
+            return []
+        return [(start, stop) for start, stop, item in self.items.segments(0, self.total) if item.state in WAITING]
+
+    def remark(self, text: str) -> bool:
+        """Take note of a sentence for whoever follows the run; False when it is known, or there are enough."""
+        if text in self.remarks or len(self.remarks) >= MAX_REMARKS:
+            return False
+        self.remarks.append(text[:MAX_REMARK_CHARS])
+        return True
+
     def counts(self) -> Counts:
         """What became of the items, as the user sees it."""
         by_state = self._counts
@@ -183,7 +201,7 @@ class Run:
             self.apply(Event(Trigger.CLAIM, now, token), start, stop, ending=Ending(reason="claimed too often"))
             claimed = self.items[start]
             if claimed.state is State.RECEIVED:
-                return Claim(token, self.spec.run_id, start, stop, claimed.attempt, worker_id)
+                return Claim(token, self.spec.run_id, start, stop, claimed.attempt, worker_id, now)
         return None
 
     def _expires_in(self, start: int, stop: int, now: float) -> bool:

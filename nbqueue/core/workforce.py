@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.routing import Route, breadth, serves, why_unserved
 from nbqueue.core.run import Claim
@@ -58,6 +60,12 @@ class Workforce:
         worker = self._workers.pop(worker_id, None)
         self._serving.clear()
         return worker
+
+    def resize(self, worker_id: bytes, *, slots: int, prefetch: int) -> None:
+        """A supervisor has another number of slots."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.info = msgspec.structs.replace(worker.info, slots=slots, prefetch=prefetch)
 
     @property
     def slots(self) -> int:

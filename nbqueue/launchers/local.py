@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbqueue.brokers.workers import WorkerExit
+from nbqueue.core.routing import Offer, encode_offer
 from nbqueue.settings import process_environment
 
 #: How long a supervisor may take to stop its slots before it is killed.
@@ -43,13 +44,17 @@ class LocalLauncher:
         """Slots of all processes that live, connected or not."""
         return sum(child.slots for child in self._children)
 
-    def start(self, key: str, slots: int, python: str | None) -> None:
+    def slots_offering(self, offer: Offer) -> int:
+        """Slots of those processes that take on just this."""
+        return sum(child.slots for child in self._children if child.offer == offer)
+
+    def start(self, key: str, slots: int, python: str | None, offer: Offer) -> None:
         """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
         self._count += 1
         log = self._log(self._count)
         command = [
             *(python or self._python, "-P", "-m", "nbqueue.cli.launched"),
-            *(str(self._folder), self._hub_name, str(slots)),
+            *(str(self._folder), self._hub_name, str(slots), encode_offer(offer)),
         ]
         try:
             with open(log, "wb") as output:
@@ -63,9 +68,9 @@ class LocalLauncher:
                 )
         except OSError as error:
             reason = f"no worker could be started with {command[0]}: {error.strerror}"
-            self._failed.append(WorkerExit(key, 0, slots, reason))
+            self._failed.append(WorkerExit(key, 0, slots, reason, python, offer))
             return
-        self._children.append(_Child(key, slots, process, log))
+        self._children.append(_Child(key, slots, process, log, python, offer))
 
     def exits(self) -> list[WorkerExit]:
         """Processes that ended since the last call and were not asked to."""
@@ -75,8 +80,14 @@ class LocalLauncher:
             if status is not None:
                 self._children.remove(child)
                 child.close_lifeline()
-                exits.append(WorkerExit(child.key, child.process.pid, child.slots, child.epitaph(status)))
+                exits.append(child.exit(status))
         return exits
+
+    def resized(self, pid: int, slots: int) -> None:
+        """A supervisor has changed its number of slots; a pid that is not of ours is passed over."""
+        for child in self._children:
+            if child.process.pid == pid:
+                child.slots = slots
 
     def stop(self, key: str | None = None) -> None:
         """Stop the supervisors of one request, or all: ask, wait, then kill."""
@@ -94,11 +105,20 @@ class LocalLauncher:
 
 
 class _Child:
-    def __init__(self, key: str, slots: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, key: str, slots: int, process: subprocess.Popen[bytes], log: Path, python: str | None, offer: Offer
+    ) -> None:
         self.key = key
         self.slots = slots
         self.process = process
+        self.offer = offer
         self._log = log
+        self._python = python
+
+    def exit(self, status: int) -> WorkerExit:
+        """What the hub is told of its end."""
+        pid = self.process.pid
+        return WorkerExit(self.key, pid, self.slots, self.epitaph(status), self._python, self.offer)
 
     def close_lifeline(self) -> None:
         if self.process.stdin is not None:

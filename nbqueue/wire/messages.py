@@ -11,6 +11,8 @@ import msgspec
 
 from nbqueue.core.exchange import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
+from nbqueue.core.orders import Answer, Asked, Order, OrderFor
+from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 
@@ -95,12 +97,28 @@ class StartWorkers(_Message):
     slots: int
     python: str | None = None  #: interpreter; None: the hub's own
     in_addition: bool = False
+    offer: Offer = Offer()  #: what these take on
 
 
 class StopWorkers(_Message):
     """Stop the local workers that this request started."""
 
     request: int
+
+
+class Purge(_Message):
+    """Revoke whatever waits in a queue."""
+
+    request: int
+    queue: str
+
+
+class Command(_Message):
+    """Ask these supervisors, or all."""
+
+    request: int
+    order: Order
+    worker_ids: list[bytes] | None
 
 
 class Shutdown(_Message):
@@ -162,6 +180,25 @@ class WorkersStarted(_Message):
     error: str = ""
 
 
+class Purged(_Message):
+    """So many items were revoked."""
+
+    request: int
+    items: int
+
+
+class WereAsked(_Message):
+    """Who was given an order."""
+
+    asked: Asked
+
+
+class Answered(_Message):
+    """A supervisor has carried out an order."""
+
+    answer: Answer
+
+
 # -- supervisor to hub -------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +230,27 @@ class Commit(_Message):
     final: bool
 
 
+class Resized(_Message):
+    """A supervisor has another number of slots now."""
+
+    slots: int
+    prefetch: int
+
+
+class Report(_Message):
+    """The answer to an order, for the client that gave it."""
+
+    client_id: bytes
+    answer: Answer
+
+
+class Remark(_Message):
+    """A sentence for whoever follows the run."""
+
+    run_id: bytes
+    text: str
+
+
 class Leave(_Message):
     """A supervisor stops in good order."""
 
@@ -222,6 +280,12 @@ class Held(_Message):
     """The answer to a heartbeat."""
 
     claims: HeldClaims
+
+
+class Carry(_Message):
+    """An order for this supervisor."""
+
+    order: OrderFor
 
 
 # -- supervisor and slot -----------------------------------------------------------------------------------------------
@@ -260,15 +324,22 @@ FromPeer = (
     | Inspect
     | StartWorkers
     | StopWorkers
+    | Purge
+    | Command
     | Shutdown
     | Goodbye
     | Register
     | Heartbeat
     | Started
     | Commit
+    | Resized
+    | Report
+    | Remark
     | Leave
 )
-ToClientPeer = Welcome | Refused | ReceiptMessage | NoteMessage | Pong | Inspected | WorkersStarted
-ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held
+ToClientPeer = (
+    Welcome | Refused | ReceiptMessage | NoteMessage | Pong | Inspected | WorkersStarted | Purged | WereAsked | Answered
+)
+ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held | Carry
 ToSlot = RunChunk | Forgotten
 FromSlot = SlotReady | ChunkReport

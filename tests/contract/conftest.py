@@ -29,6 +29,7 @@ from nbqueue.brokers.zmq.hub import Hub, HubOptions
 from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Delivery, HeldClaims, Note, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
+from nbqueue.core.orders import Answer, Asked, Order, OrderFor
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
@@ -49,6 +50,8 @@ from nbqueue.core.task import (
 )
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
+    Answered,
+    Carry,
     Deliver,
     Forgotten,
     Held,
@@ -56,11 +59,13 @@ from nbqueue.wire.messages import (
     Inspected,
     NoteMessage,
     Pong,
+    Purged,
     ReceiptMessage,
     Stop,
     ToClientPeer,
     ToWorkerPeer,
     Welcome,
+    WereAsked,
 )
 from nbqueue.wire.seal import Sealer, SealingKey
 
@@ -229,7 +234,9 @@ class Client:
         self._ids = ids
         self._logs: dict[bytes, list[Entry]] = {}
         self._last: dict[bytes, Note] = {}
-        self._answers: deque[Receipt | Inspection] = deque()
+        self._answers: deque[Receipt | Inspection | int | Asked] = deque()
+        self._requests = itertools.count(1)
+        self.heard: list[Answer] = []
         self.notes: list[Note] = []
         self.pongs: list[Pong] = []
 
@@ -271,6 +278,24 @@ class Client:
         """What the broker tells about itself."""
         self._port.inspect()
         return self._next_answer()
+
+    def purge(self, queue: str = "default") -> int:
+        """Revoke what waits in a queue; how many items that were."""
+        self._port.purge(next(self._requests), queue)
+        return self._next_answer()
+
+    def command(self, order: Order, worker_ids: list[bytes] | None = None) -> Asked:
+        """Give an order to supervisors; who was asked."""
+        request = next(self._requests)
+        self._port.command(request, order, worker_ids=worker_ids)
+        asked = self._next_answer()
+        assert request == asked.request
+        return asked
+
+    def answers(self, asked: Asked) -> list[Answer]:
+        """What was heard from those who were asked, so far."""
+        self.settle()
+        return [answer for answer in self.heard if answer.request == asked.request]
 
     def attach(self, run_id: bytes, *, cursor: int = 0) -> None:
         self._port.attach(run_id, cursor=cursor)
@@ -314,8 +339,10 @@ class Client:
                 case NoteMessage(note):
                     has_news = has_news or bool(note.entries)
                     self._fold(note)
-                case ReceiptMessage(answer) | Inspected(answer):
+                case ReceiptMessage(answer) | Inspected(answer) | Purged(items=answer) | WereAsked(answer):
                     self._answers.append(answer)
+                case Answered(answer):
+                    self.heard.append(answer)
                 case Pong():
                     self.pongs.append(message)
                 case _:
@@ -380,6 +407,7 @@ class Worker:
         self.deliveries: list[Delivery] = []
         self.stops: list[StopHolder] = []
         self.forgotten: list[bytes] = []
+        self.orders: list[OrderFor] = []
         self.settle()
 
     def settle(self) -> None:
@@ -395,6 +423,8 @@ class Worker:
                     self.forgotten += functions.digests
                 case Held(claims):
                     self._held.append(claims)
+                case Carry(order):
+                    self.orders.append(order)
                 case Welcome():
                     pass
                 case _:
@@ -424,6 +454,23 @@ class Worker:
 
     def started(self, delivery: Delivery, item: int | None = None) -> None:
         self._port.started(delivery.token, delivery.start if item is None else item)
+        self.settle()
+
+    def told(self) -> list[OrderFor]:
+        """All orders that it was ever given."""
+        self.settle()
+        return self.orders
+
+    def answer(self, order: OrderFor, text: str) -> None:
+        self._port.answer(order.client_id, Answer(order.request, self.info.worker_id, text))
+        self.settle()
+
+    def resize(self, slots: int, prefetch: int = 0) -> None:
+        self._port.resize(slots=slots, prefetch=prefetch)
+        self.settle()
+
+    def remark(self, run_id: bytes, text: str) -> None:
+        self._port.remark(run_id, text)
         self.settle()
 
     def commit(self, delivery: Delivery, *outcomes: Outcome, final: bool = True) -> None:

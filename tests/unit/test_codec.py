@@ -83,6 +83,8 @@ def any_of(kind):
     match typing.get_origin(kind):
         case types.UnionType | typing.Union:
             return st.one_of(*map(any_of, arguments))
+        case origin if origin is dict:
+            return st.dictionaries(*map(any_of, arguments), max_size=3)
         case origin if origin is list:
             return st.lists(any_of(*arguments), max_size=3)
         case origin if origin is tuple and arguments[-1] is ...:

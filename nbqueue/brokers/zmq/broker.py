@@ -15,6 +15,8 @@ from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.sockets import dealer, translate_zmq_errors
 from nbqueue.core.exchange import WorkerInfo
+from nbqueue.core.orders import Answer, Order
+from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
 from nbqueue.wire.blobs import BlobStore
@@ -23,6 +25,7 @@ from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
     Attach,
+    Command,
     Commit,
     Feed,
     Forget,
@@ -33,8 +36,12 @@ from nbqueue.wire.messages import (
     Leave,
     Ping,
     Pong,
+    Purge,
     Refused,
     Register,
+    Remark,
+    Report,
+    Resized,
     Revoke,
     Shutdown,
     Started,
@@ -265,9 +272,25 @@ class ZmqClientPort(ClientPort):
         """See `ClientPort.inspect`."""
         self._link.send(Inspect())
 
-    def start_workers(self, request: int, slots: int, *, python: str | None = None, in_addition: bool = False) -> None:
+    def purge(self, request: int, queue: str) -> None:
+        """See `ClientPort.purge`."""
+        self._link.send(Purge(request, queue))
+
+    def command(self, request: int, order: Order, *, worker_ids: Sequence[bytes] | None = None) -> None:
+        """See `ClientPort.command`."""
+        self._link.send(Command(request, order, None if worker_ids is None else list(worker_ids)))
+
+    def start_workers(
+        self,
+        request: int,
+        slots: int,
+        *,
+        python: str | None = None,
+        in_addition: bool = False,
+        offer: Offer = DEFAULT_OFFER,
+    ) -> None:
         """See `ClientPort.start_workers`."""
-        self._link.send(StartWorkers(request, slots, python, in_addition))
+        self._link.send(StartWorkers(request, slots, python, in_addition, offer))
 
     def stop_workers(self, request: int) -> None:
         """See `ClientPort.stop_workers`."""
@@ -308,6 +331,18 @@ class ZmqWorkerPort(WorkerPort):
     def commit(self, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool) -> None:
         """See `WorkerPort.commit`."""
         self._link.send(Commit(token, run_id, list(outcomes), final))
+
+    def resize(self, *, slots: int, prefetch: int) -> None:
+        """See `WorkerPort.resize`."""
+        self._link.send(Resized(slots, prefetch))
+
+    def answer(self, client_id: bytes, answer: Answer) -> None:
+        """See `WorkerPort.answer`."""
+        self._link.send(Report(client_id, answer))
+
+    def remark(self, run_id: bytes, text: str) -> None:
+        """See `WorkerPort.remark`."""
+        self._link.send(Remark(run_id, text))
 
     def close(self) -> None:
         """Take leave in good order; may be called twice."""

@@ -17,11 +17,12 @@ from typing import assert_never
 import msgspec
 import zmq
 
-from nbqueue.brokers.base import worker_message
+from nbqueue.brokers.base import client_message, worker_message
 from nbqueue.brokers.workers import LocalWorkers, WorkerExit
 from nbqueue.brokers.zmq.sockets import router
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import Discard, ToClient, ToWorker
+from nbqueue.core.orders import EndWork, Order
 from nbqueue.errors import ProtocolError
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.codec import MAGIC, MAX_MESSAGES, Decoder, encode
@@ -29,6 +30,7 @@ from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
     Attach,
+    Command,
     Commit,
     Feed,
     Forget,
@@ -40,12 +42,16 @@ from nbqueue.wire.messages import (
     Inspect,
     Inspected,
     Leave,
-    NoteMessage,
     Ping,
     Pong,
+    Purge,
+    Purged,
     ReceiptMessage,
     Refused,
     Register,
+    Remark,
+    Report,
+    Resized,
     Revoke,
     Shutdown,
     Started,
@@ -53,6 +59,7 @@ from nbqueue.wire.messages import (
     StopWorkers,
     Submit,
     Welcome,
+    WereAsked,
     WorkersStarted,
 )
 
@@ -114,7 +121,7 @@ class _Restart(msgspec.Struct, frozen=True):
 
     at: float
     key: str
-    slots: int
+    exit: WorkerExit
 
 
 class Hub:
@@ -145,6 +152,7 @@ class Hub:
         self._waiting_peers: dict[bytes, _Peer] = {}  # those whose outbox is not empty
         self._discarded: dict[str, tuple[float, bytes | None]] = {}  # folders of large payloads: when, whose
         self._pids: dict[int, bytes] = {}  # of registered supervisors
+        self._dismissed: set[bytes] = set()  # supervisors that were told to end
         self._starts: list[_Start] = []
         self._restarts: list[_Restart] = []
         self._crashes = 0
@@ -314,6 +322,10 @@ class Hub:
             case StopWorkers(request):
                 if self._workers is not None:
                     self._workers.stop(_Start(identity, request).key)
+            case Purge(request, queue):
+                self._answer(identity, Purged(request, dispatcher.purge(queue, now)))
+            case Command(request, order, worker_ids):
+                self._command(identity, request, order, worker_ids)
             case Shutdown():
                 self.stop()
             case Goodbye():
@@ -336,11 +348,24 @@ class Hub:
                 dispatcher.started(identity, token, item, now)
             case Commit(token, run_id, outcomes, final):
                 dispatcher.commit(identity, token, run_id, outcomes, final=final, now=now)
+            case Resized(slots, prefetch):
+                dispatcher.resize(identity, slots=slots, prefetch=prefetch, now=now)
+                self._note_size(identity, slots)
+            case Report(client_id, answer):
+                dispatcher.answer(client_id, answer)
+            case Remark(run_id, text):
+                dispatcher.remark(run_id, text)
             case Leave():
                 dispatcher.leave(identity, now)
                 self._peers.pop(identity, None)
             case _:
                 self._count_bad_frame(identity, self._peers[identity], f"a worker sent {type(message).__name__}")
+
+    def _command(self, client_id: bytes, request: int, order: Order, worker_ids: list[bytes] | None) -> None:
+        asked = self._dispatcher.order(client_id, request, order, worker_ids)
+        if isinstance(order, EndWork):  # local ones among them are not to be started again
+            self._dismissed.update(worker_id for worker_id, _ in asked.workers)
+        self._answer(client_id, WereAsked(asked))
 
     # -- local workers -------------------------------------------------------------------------------------------------
 
@@ -350,9 +375,9 @@ class Hub:
             return
         start = _Start(client_id, wish.request)
         self._starts.append(start)
-        missing = wish.slots if wish.in_addition else wish.slots - self._workers.slots
+        missing = wish.slots if wish.in_addition else wish.slots - self._workers.slots_offering(wish.offer)
         if missing > 0:
-            self._workers.start(start.key, missing, wish.python)
+            self._workers.start(start.key, missing, wish.python, wish.offer)
             self._reap_local_workers(self._clock())  # an interpreter that does not exist fails at once
         self._answer_starts()
 
@@ -376,10 +401,18 @@ class Hub:
                 self._take_failed_start(exit_, now)
             else:
                 self._dispatcher.lose(worker_id, exit_.reason, now)
-                self._plan_restart(exit_, now)
+                if worker_id not in self._dismissed:
+                    self._plan_restart(exit_, now)
         for restart in [restart for restart in self._restarts if restart.at <= now]:
             self._restarts.remove(restart)
-            self._workers.start(restart.key, restart.slots, None)
+            self._workers.start(restart.key, restart.exit.slots, restart.exit.python, restart.exit.offer)
+
+    def _note_size(self, worker_id: bytes, slots: int) -> None:
+        """A worker has grown or shrunk: if it is a local one, it counts for so many slots, now and after a restart."""
+        pid = next((pid for pid, known in self._pids.items() if known == worker_id), None)
+        if pid is not None and self._workers is not None:
+            self._workers.resized(pid, slots)
+        self._answer_starts()
 
     def _take_failed_start(self, exit_: WorkerExit, now: float) -> None:
         """A worker could not even join: whoever asked for it is told; if nobody did, it is tried again later."""
@@ -396,17 +429,17 @@ class Hub:
         self._crashes = self._crashes + 1 if now - self._crashed_at < STABLE_S else 0
         self._crashed_at = now
         delay_s = min(2.0 ** (self._crashes - 3), MAX_RESTART_DELAY_S) if self._crashes >= 3 else 0.0
-        self._restarts.append(_Restart(now + delay_s, exit_.key, exit_.slots))
+        self._restarts.append(_Restart(now + delay_s, exit_.key, exit_))
 
     # -- output --------------------------------------------------------------------------------------------------------
 
     def _carry_out_effects(self) -> None:
         for effect in self._dispatcher.take_effects():
             match effect:
-                case ToClient(client_id, note):
-                    self._answer(client_id, NoteMessage(note))
-                case ToWorker(worker_id, message):
-                    self._answer(worker_id, worker_message(message))
+                case ToClient(client_id, message):
+                    self._answer(client_id, client_message(message))
+                case ToWorker(worker_id, order_or_work):
+                    self._answer(worker_id, worker_message(order_or_work))
                 case Discard(folder, function):
                     keep_s = 0.0 if function is None else FUNCTION_KEPT_S
                     self._discarded[folder] = self._clock() + keep_s, function
