@@ -35,7 +35,7 @@ def test_tagged_work_waits_for_a_worker_with_the_tag_and_says_so(own_hub, wait_u
 
 def test_a_worker_of_a_queue_runs_that_queue_only(own_hub, wait_until):
     # Given a worker for the queue "night", and none for the usual one
-    app = own_hub.app(workers=0)
+    app = own_hub.app(workers=0).connect()
     start_worker(own_hub, "-c", "1", "-Q", "night")
 
     # When there is work for both
@@ -63,6 +63,7 @@ def test_the_higher_priority_goes_first(own_hub, wait_until, tmp_path):
     wait_until(busy.running, "its start")
     low = app.options(priority=-1).submit(time.time)
     high = app.options(priority=1).submit(time.time)
+    wait_until(lambda: 3 == len(app.inspect().inspection.runs), "their arrival")
 
     # When it goes on, then the one of higher priority is first
     go.touch()
