@@ -1,8 +1,8 @@
 """The interface of every broker, and what each promises.
 
-A broker is used through *ports*. A port belongs to one thread, never blocks, and is waited for with a selector: send
-what you have, call `receive` until it returns nothing, then sleep until `fileno` is readable. (The descriptor may be
-edge-triggered, so the order matters.) The contract suite in tests/contract holds all brokers to the same behaviour.
+A broker is used through *ports*. A port belongs to one thread, never blocks, and is waited for with a selector: say
+what you have, `flush`, sleep until `fileno` is readable, `receive`. The contract suite in tests/contract holds all
+brokers to the same behaviour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ class Port(ABC):
 
     @abstractmethod
     def fileno(self) -> int:
-        """A descriptor that becomes readable when `receive` may have something."""
+        """A descriptor that is readable as long as `receive` or `flush` has something to do."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send what was said since the last time; what is said in one breath may travel in one piece."""
 
     @abstractmethod
     def close(self) -> None:

@@ -147,6 +147,9 @@ class _MemoryClientPort(ClientPort):
     def receive(self) -> list[ToClientPeer]:
         return self._mailbox.take()
 
+    def flush(self) -> None:
+        pass  # every call is carried out when it returns
+
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         receipt = self._broker.tell(
             lambda dispatcher, now: dispatcher.submit(
@@ -229,6 +232,9 @@ class _MemoryWorkerPort(WorkerPort):
 
     def receive(self) -> list[ToWorkerPeer]:
         return self._mailbox.take()
+
+    def flush(self) -> None:
+        pass  # every call is carried out when it returns
 
     def heartbeat(self, running: Sequence[tuple[int, int]]) -> None:
         held = self._broker.tell(lambda dispatcher, now: dispatcher.heartbeat(self._worker_id, running, now))

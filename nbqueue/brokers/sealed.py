@@ -78,6 +78,10 @@ class SealedClientPort(ClientPort):
         """See `Port.fileno`."""
         return self._port.fileno()
 
+    def flush(self) -> None:
+        """See `Port.flush`."""
+        self._port.flush()
+
     def receive(self) -> list[ToClientPeer]:
         """See `ClientPort.receive`; results that are not genuine arrive as failures that say so."""
         return [
@@ -208,6 +212,10 @@ class SealedWorkerPort(WorkerPort):
     def fileno(self) -> int:
         """See `Port.fileno`."""
         return self._port.fileno()
+
+    def flush(self) -> None:
+        """See `Port.flush`."""
+        self._port.flush()
 
     def receive(self) -> list[ToWorkerPeer]:
         """See `WorkerPort.receive`; deliveries that are not genuine are answered here and go no further.

@@ -25,6 +25,9 @@ class LocalWorkers(Protocol):
     def slots(self) -> int:
         """Slots of all processes that live, connected or not."""
 
+    def owns(self, pid: int) -> bool:
+        """Whether this process is one of them, and its end has not come out of `exits` yet."""
+
     def slots_offering(self, offer: Offer) -> int:
         """Slots of those processes that take on just this."""
 

@@ -57,7 +57,7 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
 
     files = HubFiles(folder, name)
     options = HubOptions(
-        endpoint=files.endpoint,
+        socket=files.socket,
         token=secrets.token_bytes(32),
         epoch=secrets.token_bytes(16),
         python=PYTHON,
@@ -81,7 +81,7 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
         Connection(
             protocol=PROTOCOL_VERSION,
             pid=os.getpid(),
-            endpoint=options.endpoint,
+            endpoint=str(options.socket),
             token=options.token,
             epoch=options.epoch,
             python=PYTHON,

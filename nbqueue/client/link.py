@@ -280,8 +280,9 @@ class Link:
                 while not (self._is_closing and not self._commands):
                     self._run_commands()
                     self._look_at_the_clock()
-                    if not self._receive():  # nothing is left to read, so the selector will tell of what comes
-                        selector.select(self._patience_s())
+                    self._port.flush()
+                    selector.select(self._patience_s())
+                    self._receive()
             except BaseException as error:
                 self._die(error)
             else:
@@ -309,16 +310,14 @@ class Link:
         if self._forgotten:
             self._port.forget([self._forgotten.popleft() for _ in range(len(self._forgotten))])
 
-    def _receive(self) -> bool:
-        messages = self._port.receive()
-        for message in messages:
+    def _receive(self) -> None:
+        for message in self._port.receive():
             self._take(message)
         if (
             self._received_entries - self._acked_entries >= ACK_ENTRIES
             or self._received_bytes - self._acked_bytes >= ACK_BYTES
         ):
             self._ack()
-        return bool(messages)
 
     def _take(self, message: ToClientPeer) -> None:
         match message:

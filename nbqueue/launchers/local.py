@@ -44,6 +44,10 @@ class LocalLauncher:
         """Slots of all processes that live, connected or not."""
         return sum(child.slots for child in self._children)
 
+    def owns(self, pid: int) -> bool:
+        """Whether this process is one of them, and its end has not come out of `exits` yet."""
+        return any(child.process.pid == pid for child in self._children)
+
     def slots_offering(self, offer: Offer) -> int:
         """Slots of those processes that take on just this."""
         return sum(child.slots for child in self._children if child.offer == offer)

@@ -1,12 +1,14 @@
-"""Messages to bytes and back, with size limits.
+"""Messages to packets of bytes and back, with size limits.
 
-A transport frame list is ``[MAGIC, message, message, ...]``: the magic carries the protocol version, so that a peer of
-another version is told so in one sentence instead of being misunderstood.
+A *packet* is what one side says in one breath: ``MAGIC + length of the body (u32, little endian) + body``; the body is
+a msgpack list of messages. The magic carries the protocol version, so that a peer of another version is told so in one
+sentence instead of being misunderstood; the length keeps a byte stream in step even when a body makes no sense.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,67 +16,97 @@ import msgspec
 from nbqueue.errors import ProtocolError
 from nbqueue.wire.messages import PROTOCOL_VERSION
 
-#: First frame of everything we send.
+#: First bytes of everything we send.
 MAGIC = b"NBQ%d" % PROTOCOL_VERSION
-#: Larger payloads travel as files (wire.blobs), so no honest message comes near this.
-MAX_MESSAGE_BYTES = 64 * 2**20
-#: Messages in one transport message.
+#: Larger payloads travel as files (wire.blobs), so no honest packet comes near this.
+MAX_PACKET_BYTES = 64 * 2**20
+#: Messages in one packet.
 MAX_MESSAGES = 4096
+
+_HEADER = struct.Struct("<4sI")
 
 Message = TypeVar("Message")
 
-_encode = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: msgspec.Struct) -> bytes:
-    """The bytes of one message."""
-    return _encode(message)
+def encode(messages: Sequence[msgspec.Struct]) -> bytearray:
+    """One packet with these messages.
+
+    Raises:
+        ProtocolError: They are larger than a packet may be.
+    """
+    packet = bytearray(_HEADER.size)
+    _encoder.encode_into(messages, packet, _HEADER.size)
+    size = len(packet) - _HEADER.size
+    if size > MAX_PACKET_BYTES:
+        raise ProtocolError(f"a packet of {size} bytes is over the limit of {MAX_PACKET_BYTES}")
+    _HEADER.pack_into(packet, 0, MAGIC, size)
+    return packet
 
 
-def encode_frames(messages: Iterable[msgspec.Struct]) -> list[bytes]:
-    """``[MAGIC, message, ...]`` for a transport that keeps frames apart."""
-    return [MAGIC, *map(_encode, messages)]
-
-
-class Decoder(Generic[Message]):
-    """Decodes the messages of one direction."""
+class PacketReader(Generic[Message]):
+    """Finds the messages of one direction in a stream of bytes, however it is cut."""
 
     def __init__(self, message_types: Any) -> None:
-        self._decoder = msgspec.msgpack.Decoder(message_types)
+        """Read messages of the union *message_types*; everything else is refused."""
+        self._decoder = msgspec.msgpack.Decoder(list[message_types])
+        self._data: bytes | bytearray = b""
+        self._at = 0
 
-    def decode(self, data: bytes | memoryview) -> Message:
-        """One message.
+    def feed(self, data: bytes) -> None:
+        """Bytes have arrived."""
+        if self._at == len(self._data):
+            self._data, self._at = data, 0
+            return
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(self._data)
+        del self._data[: self._at]
+        self._at = 0
+        self._data += data
+
+    def next(self) -> list[Message] | None:
+        """The messages of the next packet; None while it is not complete.
 
         Raises:
-            ProtocolError: The bytes are no message of this direction, or too many.
+            OutOfStep: The bytes are no packet of ours: whatever follows cannot be read either.
+            ProtocolError: The packet's body makes no sense; it is passed over.
         """
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise ProtocolError(f"a message of {len(data)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+        start = self._at + _HEADER.size
+        if start > len(self._data):
+            if self._data[self._at : self._at + len(MAGIC)] != MAGIC[: len(self._data) - self._at]:
+                raise OutOfStep(_why_not_ours(bytes(self._data[self._at :])))
+            return None
+        magic, length = _HEADER.unpack_from(self._data, self._at)
+        if magic != MAGIC:
+            raise OutOfStep(_why_not_ours(bytes(self._data[self._at : self._at + 64])))
+        if length > MAX_PACKET_BYTES:
+            raise OutOfStep(f"a packet of {length} bytes is over the limit of {MAX_PACKET_BYTES}")
+        if start + length > len(self._data):
+            return None
+        self._at = start + length
+        with memoryview(self._data) as view, view[start : self._at] as body:
+            return self._decode(body)
+
+    def _decode(self, body: memoryview) -> list[Message]:
         try:
-            message: Message = self._decoder.decode(data)
+            messages: list[Message] = self._decoder.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise ProtocolError(f"not a message of ours: {error}") from None
-        return message
-
-    def decode_frames(self, frames: Sequence[bytes]) -> list[Message]:
-        """All messages of one transport message.
-
-        Raises:
-            ProtocolError: Another protocol version, or not our protocol at all.
-        """
-        if not frames or len(frames) > MAX_MESSAGES + 1:
-            raise ProtocolError(f"{len(frames)} frames")
-        check_magic(frames[0])
-        return [self.decode(frame) for frame in frames[1:]]
+        if len(messages) > MAX_MESSAGES:
+            raise ProtocolError(f"{len(messages)} messages in one packet, more than {MAX_MESSAGES}")
+        return messages
 
 
-def check_magic(magic: bytes) -> None:
-    """Raise `ProtocolError` with one sentence unless *magic* is ours."""
-    if magic == MAGIC:
-        return
-    if magic[:3] == b"NBQ" and magic[3:].isdigit():
-        raise ProtocolError(
-            f"the other side speaks protocol {magic[3:].decode()}, this one {PROTOCOL_VERSION}: "
+class OutOfStep(ProtocolError):
+    """The bytes do not follow our protocol, and there is no telling where the next packet begins."""
+
+
+def _why_not_ours(data: bytes) -> str:
+    if data[:3] == b"NBQ" and data[3:4].isdigit():
+        version = data[3:4].decode()
+        return (
+            f"the other side speaks protocol {version}, this one {PROTOCOL_VERSION}: "
             "install the same nbqueue on both, then run `nbqueue stop`"
         )
-    raise ProtocolError("the other side does not speak the nbqueue protocol")
+    return "the other side does not speak the nbqueue protocol"

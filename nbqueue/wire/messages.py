@@ -34,6 +34,7 @@ class Hello(_Message):
     token: bytes  #: from the connection file
     role: str  #: "client" or "worker"
     python: str  #: e.g. "3.11"
+    identity: bytes = b""  #: 16 random bytes: the client's or the worker's id
 
 
 class Submit(_Message):

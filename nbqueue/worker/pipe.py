@@ -1,18 +1,17 @@
-"""Messages over a stream socket between supervisor and slot: a length, then msgpack."""
+"""Messages over a stream socket between supervisor and slot."""
 
 from __future__ import annotations
 
 import socket
-import struct
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from nbqueue.wire.codec import Decoder, encode
+from nbqueue.errors import ProtocolError
+from nbqueue.wire.codec import PacketReader, encode
 
 Message = TypeVar("Message")
 
-_LENGTH = struct.Struct("<I")
 _READ_BYTES = 256 * 1024
 
 
@@ -21,8 +20,8 @@ class Pipe(Generic[Message]):
 
     def __init__(self, end: socket.socket, message_types: Any) -> None:
         self._socket = end
-        self._decoder: Decoder[Message] = Decoder(message_types)
-        self._buffer = bytearray()
+        self._reader: PacketReader[Message] = PacketReader(message_types)
+        self._received: list[Message] = []
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -34,22 +33,19 @@ class Pipe(Generic[Message]):
         Raises:
             OSError: The other end is gone.
         """
-        data = encode(message)
-        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        self._socket.sendall(encode([message]))
 
     def receive(self) -> Message | None:
         """The next message, waiting for it; None when the other end is gone."""
-        while (message := self._next()) is None:
+        while not self._received:
             if not self._read():
                 return None
-        return message
+        return self._received.pop(0)
 
     def receive_available(self) -> list[Message]:
         """The messages that one read brings; call it when the descriptor is readable. Empty also at the end."""
         self._read()
-        messages = []
-        while (message := self._next()) is not None:
-            messages.append(message)
+        messages, self._received = self._received, []
         return messages
 
     def close(self) -> None:
@@ -61,17 +57,11 @@ class Pipe(Generic[Message]):
             data = self._socket.recv(_READ_BYTES)
         except OSError:
             return False
-        self._buffer += data
+        self._reader.feed(data)
+        try:
+            while (messages := self._reader.next()) is not None:
+                self._received += messages
+        except ProtocolError:  # a task wrote into our descriptor: nothing that follows can be trusted
+            self._socket.shutdown(socket.SHUT_RDWR)
+            return False
         return bool(data)
-
-    def _next(self) -> Message | None:
-        if len(self._buffer) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
-        end = _LENGTH.size + length
-        if len(self._buffer) < end:
-            return None
-        with memoryview(self._buffer) as view:
-            message = self._decoder.decode(view[_LENGTH.size : end])
-        del self._buffer[:end]
-        return message

@@ -105,10 +105,11 @@ class Supervisor:
                         self._take_death(death)
                 case int():
                     self._is_stopping = True
+                case None:
+                    for message in self._port.receive():
+                        self._take_from_broker(message)
         self._look_at_the_clock()
-        while messages := self._port.receive():  # last, because its descriptor may be edge-triggered
-            for message in messages:
-                self._take_from_broker(message)
+        self._port.flush()
 
     def stop(self) -> None:
         """Let `serve` return; may be called by a signal handler."""

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import zmq
 
 from nbqueue.brokers.base import ClientPort, WorkerPort
 from nbqueue.brokers.memory import MemoryBroker
@@ -126,28 +125,25 @@ class MemoryTransport:
 
 
 class ZmqTransport:
-    """A hub behind a real ipc socket, stepped by the test."""
+    """A hub behind a real socket, stepped by the test."""
 
     def __init__(self, clock, limits):
         self._folder = Path(tempfile.mkdtemp(prefix="nbq-"))
-        self._context = zmq.Context()
         self._dispatcher = Dispatcher(rng=random.Random(0), limits=limits)
         self._token = b"t" * 32
-        options = HubOptions(
-            endpoint=f"ipc://{self._folder}/hub.sock", token=self._token, epoch=b"epoch", python=PYTHON
-        )
-        self._hub = Hub(options, context=self._context, dispatcher=self._dispatcher, clock=clock)
+        options = HubOptions(socket=self._folder / "hub.sock", token=self._token, epoch=b"epoch", python=PYTHON)
+        self._hub = Hub(options, dispatcher=self._dispatcher, clock=clock)
         connection = Connection(
             protocol=PROTOCOL_VERSION,
             pid=os.getpid(),
-            endpoint=options.endpoint,
+            endpoint=str(options.socket),
             token=options.token,
             epoch=options.epoch,
             python=PYTHON,
             blob_roots=[],
             log="",
         )
-        self._broker = ZmqBroker(connection, is_alive=lambda: True, context=self._context)
+        self._broker = ZmqBroker(connection)
         self._opener = ThreadPoolExecutor(1)  # opening a port waits for the hub, which only this thread can run
 
     def open_client(self, client_id: bytes) -> ClientPort:
@@ -170,7 +166,7 @@ class ZmqTransport:
 
     def receive_from_worker_port(self, port: WorkerPort) -> list[ToWorkerPeer]:
         # A second greeting is answered and changes nothing; unlike a heartbeat, it does not even renew the lease.
-        port._link.send(Hello(PROTOCOL_VERSION, self._token, "worker", PYTHON))
+        port._link.send(Hello(PROTOCOL_VERSION, self._token, "worker", PYTHON, port._link._identity))
         return self._receive_until(port, Welcome)
 
     def _receive_until(self, port, kind):
@@ -179,11 +175,10 @@ class ZmqTransport:
         deadline = time.monotonic() + PATIENCE_S
         while not any(isinstance(message, kind) for message in messages):
             assert time.monotonic() < deadline, "the hub does not answer"
-            arrived = port.receive()  # first, because it is what sends
-            messages += arrived
-            if not arrived:
-                self._hub.run_once(timeout_s=0.001)
-                select.select([port.fileno()], [], [], 0.001)
+            port.flush()
+            self._hub.run_once(timeout_s=0.001)
+            if select.select([port.fileno()], [], [], 0.001)[0]:
+                messages += port.receive()
         return messages
 
     def await_farewell(self, worker_id: bytes) -> None:
@@ -200,7 +195,6 @@ class ZmqTransport:
     def close(self) -> None:
         self._opener.shutdown()
         self._hub.close()
-        self._context.destroy(linger=0)
         shutil.rmtree(self._folder)
 
 

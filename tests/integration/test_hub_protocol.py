@@ -5,25 +5,26 @@ The hub takes its turns in the test's own thread, so whatever a peer can make it
 
 import os
 import random
+import select
 import shutil
+import socket
+import struct
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-import zmq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nbqueue.brokers.zmq.broker import PYTHON
-from nbqueue.brokers.zmq.hub import MAX_BAD_FRAMES, Hub, HubOptions
-from nbqueue.brokers.zmq.sockets import dealer
+from nbqueue.brokers.zmq.hub import MAX_BAD_PACKETS, Hub, HubOptions
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.states import State
 from nbqueue.core.task import Block, Failed, Killed, Released, RunSpec, Stopped, Succeeded, TaskOptions
-from nbqueue.wire.codec import MAGIC, MAX_MESSAGE_BYTES, MAX_MESSAGES, Decoder, encode, encode_frames
+from nbqueue.wire.codec import MAGIC, MAX_MESSAGES, MAX_PACKET_BYTES, PacketReader, encode
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -67,15 +68,27 @@ class Peer:
         self.identity = identity or os.urandom(16)
         self._hub = town.hub
         self._role = role
-        self._decoder = Decoder(ToWorkerPeer if role == "worker" else ToClientPeer)
-        self._socket = dealer(town.context, town.endpoint, self.identity)
+        self._reader = PacketReader(ToWorkerPeer if role == "worker" else ToClientPeer)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(town.path))
+        self._socket.settimeout(PATIENCE_S)
+        self.is_hung_up_on = False
         self.heard = []
 
-    def send_frames(self, *frames):
-        self._socket.send_multipart(frames)
+    def send_bytes(self, data):
+        rest = memoryview(bytes(data))
+        while rest:
+            if select.select([], [self._socket], [], 0.0)[1]:
+                rest = rest[self._socket.send(rest[:100_000]) :]
+            else:
+                self._hub.run_once(timeout_s=0.001)  # which is the one to make room
+
+    def send_body(self, body):
+        """A packet of ours with any body."""
+        self.send_bytes(MAGIC + struct.pack("<I", len(body)) + body)
 
     def send(self, *messages):
-        self.send_frames(*encode_frames(messages))
+        self.send_bytes(encode(messages))
 
     def hear(self, kind):
         """The next message of this kind; what comes before it is kept in `heard`."""
@@ -85,14 +98,36 @@ class Peer:
                 if isinstance(message, kind):
                     return self.heard.pop(position)
             assert time.monotonic() < deadline, f"no {kind.__name__} came"
-            self._hub.run_once(timeout_s=0.001)
-            while self._socket.poll(1):
-                self.heard += self._decoder.decode_frames(self._socket.recv_multipart())
+            self._listen()
+
+    def hear_hanging_up(self):
+        """Return when the hub has closed the connection."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.is_hung_up_on:
+            assert time.monotonic() < deadline, "the hub did not hang up"
+            self._listen()
+
+    def _listen(self):
+        self._hub.run_once(timeout_s=0.001)
+        if select.select([self._socket], [], [], 0.001)[0]:
+            try:
+                data = self._socket.recv(2**20)
+            except ConnectionResetError:
+                data = b""
+            self.is_hung_up_on = not data
+            self._reader.feed(data)
+            while (messages := self._reader.next()) is not None:
+                self.heard += messages
 
     def greet(self, **changes):
-        self.send(
-            Hello(**{"protocol": PROTOCOL_VERSION, "token": TOKEN, "role": self._role, "python": PYTHON, **changes})
-        )
+        facts = {
+            "protocol": PROTOCOL_VERSION,
+            "token": TOKEN,
+            "role": self._role,
+            "python": PYTHON,
+            "identity": self.identity,
+        }
+        self.send(Hello(**{**facts, **changes}))
 
     def join(self):
         """Become a peer in good standing."""
@@ -105,12 +140,12 @@ class Peer:
         self.greet()
         self.hear((Welcome, Refused))
 
-    def close(self, *farewell, linger_ms=0):
-        """Go, with what is left to say if there is time for it."""
-        if not self._socket.closed:
+    def close(self, *farewell):
+        """Go, with what is left to say."""
+        if self._socket.fileno() >= 0:
             if farewell:
                 self.send(*farewell)
-            self._socket.close(linger=linger_ms)
+            self._socket.close()
 
 
 class Town:
@@ -118,11 +153,10 @@ class Town:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="nbq-"))
-        self.endpoint = f"ipc://{self.folder}/hub.sock"
-        self.context = zmq.Context()
-        options = HubOptions(endpoint=self.endpoint, token=TOKEN, epoch=b"epoch", python=PYTHON)
+        self.path = self.folder / "hub.sock"
+        options = HubOptions(socket=self.path, token=TOKEN, epoch=b"epoch", python=PYTHON)
         self.peers = []
-        self.hub = Hub(options, context=self.context, dispatcher=Dispatcher(rng=random.Random(0)))
+        self.hub = Hub(options, dispatcher=Dispatcher(rng=random.Random(0)))
 
     def peer(self, role="client", identity=None):
         self.peers.append(Peer(self, identity, role))
@@ -150,15 +184,14 @@ class Town:
         note = client.hear(NoteMessage).note
         while not note.finished:
             note = client.hear(NoteMessage).note
-        worker.close(Leave(), linger_ms=1000)
-        client.close(Forget([spec.run_id]), Goodbye(), linger_ms=1000)
+        worker.close(Leave())
+        client.close(Forget([spec.run_id]), Goodbye())
         return (State.SUCCESS, b"value") == (note.entries[0].state, note.entries[0].payload)
 
     def close(self):
         for peer in self.peers:
             peer.close()
         self.hub.close()
-        self.context.destroy(linger=0)
         shutil.rmtree(self.folder)
 
 
@@ -228,7 +261,7 @@ def test_who_has_not_greeted_is_not_listened_to(town, message):
     stranger.send(message)
 
     assert "say hello first" == stranger.hear(Refused).reason
-    assert 1 == town.hub.bad_frames
+    assert 1 == town.hub.bad_packets
 
 
 def test_a_refused_peer_may_try_again(town):
@@ -242,57 +275,65 @@ def test_a_refused_peer_may_try_again(town):
 
 
 @pytest.mark.parametrize(
-    ("magic", "reason"),
+    ("data", "reason"),
     [
-        (b"NBQ99", "the other side speaks protocol 99"),
-        (b"GET / HTTP/1.1", "does not speak the nbqueue protocol"),
-        (b"", "does not speak the nbqueue protocol"),
+        (b"NBQ9" + bytes(20), "the other side speaks protocol 9"),
+        (b"GET / HTTP/1.1\r\n\r\n", "does not speak the nbqueue protocol"),
+        (b"\0", "does not speak the nbqueue protocol"),
+        (MAGIC + b"\xff\xff\xff\xff", "a packet of 4294967295 bytes is over the limit"),
     ],
 )
-def test_another_protocol_is_told_so(town, magic, reason):
+def test_another_protocol_is_told_so_and_hung_up_on(town, data, reason):
     stranger = town.peer()
-    stranger.send_frames(magic, encode(Ping()))
+    stranger.send_bytes(data)
 
     refusal = stranger.hear(Refused)
 
     assert reason in refusal.reason
     assert "environment" == refusal.kind
+    stranger.hear_hanging_up()
     assert town.serves()
 
 
-@pytest.mark.parametrize("identity", [b"x", b"x" * 15, b"x" * 17, b"x" * 255])
-def test_a_name_of_the_wrong_length_is_not_listened_to(town, identity):
-    # Given a peer whose name is no id of ours
-    stranger = town.peer(identity=identity)
-    stranger.greet()
-    while not town.hub.bad_frames:
-        town.hub.run_once(timeout_s=1.0)
+@pytest.mark.parametrize("identity", [b"", b"x", b"x" * 15, b"x" * 17, b"x" * 255])
+def test_a_name_of_the_wrong_length_is_refused(town, identity):
+    stranger = town.peer()
+    stranger.greet(identity=identity)
 
-    # Then it is counted, and nobody suffers
-    assert 1 == town.hub.bad_frames
+    assert f"a peer is named by 16 bytes, not {len(identity)}" == stranger.hear(Refused).reason
     assert town.serves()
-    assert [] == stranger.heard
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
 @many
-@given(
-    frames=st.lists(st.binary(max_size=100), min_size=1, max_size=5), knows_us=st.booleans(), has_magic=st.booleans()
-)
-def test_rubbish_is_counted_and_dropped(town, frames, knows_us, has_magic):
+@given(body=st.binary(max_size=300), knows_us=st.booleans())
+def test_rubbish_is_counted_and_dropped(town, body, knows_us):
     # Given a peer, in good standing or not
+    assume(not body.startswith((b"\x90", b"\xdc\0\0", b"\xdd\0\0\0\0")))  # an empty list is not rubbish
     peer = town.client() if knows_us else town.peer()
-    before = town.hub.bad_frames
+    before = town.hub.bad_packets
 
-    # When it sends whatever bytes, under our banner or another
-    peer.send_frames(*([MAGIC] if has_magic else []), *frames)
+    # When it sends whatever bytes in a packet of ours
+    peer.send_body(body)
     peer.settle()
 
-    # Then that is one more bad frame, and the peer may go on in better manners
-    assert before + 1 == town.hub.bad_frames
+    # Then that is one more bad packet, and the peer may go on in better manners
+    assert before + 1 == town.hub.bad_packets
     peer.join()
+    peer.close()
+
+
+@many
+@given(data=st.binary(min_size=8, max_size=300))
+def test_bytes_that_are_no_packet_end_the_connection(town, data):
+    peer = town.client()
+    assume(not data.startswith(MAGIC))
+
+    peer.send_bytes(data)
+
+    peer.hear_hanging_up()
     peer.close()
 
 
@@ -300,56 +341,90 @@ def test_rubbish_is_counted_and_dropped(town, frames, knows_us, has_magic):
 @given(data=st.data())
 def test_a_damaged_message_is_dropped_as_a_whole(town, data):
     # Given a good message of which one byte has changed, or the end is missing
-    good = encode(Submit(spec(), b"function", [Block(0, 1, b"payload")], True))
+    good = bytes(encode([Submit(spec(), b"function", [Block(0, 1, b"payload")], True)])[8:])
     position = data.draw(st.integers(0, len(good) - 1))
     flipped = bytes([good[position] ^ data.draw(st.integers(1, 255))])
     damaged = data.draw(st.sampled_from([good[:position], good[:position] + flipped + good[position + 1 :]]))
 
     # When a client sends it
     peer = town.client()
-    peer.send_frames(MAGIC, damaged)
+    peer.send_body(damaged)
     peer.settle()
 
     # Then the hub goes on, whatever the message has become
     peer.send(Ping())
     assert peer.hear(Pong)
-    peer.close(Goodbye(), linger_ms=1000)
+    peer.close(Goodbye())
 
 
 @pytest.mark.parametrize("count", [MAX_MESSAGES + 1, 50_000])
-def test_too_many_frames_in_one_piece_are_dropped(town, count):
+def test_too_many_messages_in_one_packet_are_dropped(town, count):
     peer = town.client()
-    peer.send_frames(MAGIC, *[encode(Ping())] * count)
+    peer.send(*[Ping()] * count)
     peer.settle()
 
-    assert 1 == town.hub.bad_frames
+    assert 1 == town.hub.bad_packets
     assert not any(isinstance(message, Pong) for message in peer.heard)
     assert town.serves()
 
 
-def test_as_many_frames_as_are_allowed_are_read(town):
+def test_as_many_messages_as_are_allowed_are_read(town):
     peer = town.client()
-    peer.send_frames(MAGIC, *[encode(Ping())] * (MAX_MESSAGES - 1))
+    peer.send(*[Ping()] * MAX_MESSAGES)
     peer.settle()
 
-    assert 0 == town.hub.bad_frames
-    assert MAX_MESSAGES - 1 == sum(isinstance(message, Pong) for message in peer.heard)
+    assert 0 == town.hub.bad_packets
+    assert MAX_MESSAGES == sum(isinstance(message, Pong) for message in peer.heard)
 
 
-def test_a_frame_beyond_all_measure_cuts_the_connection_and_nothing_else(town):
+def test_a_packet_beyond_all_measure_cuts_the_connection_and_nothing_else(town):
     giant = town.client()
 
-    giant.send_frames(MAGIC, bytes(MAX_MESSAGE_BYTES + 1))
+    giant.send_bytes(MAGIC + struct.pack("<I", MAX_PACKET_BYTES + 1))
 
+    giant.hear_hanging_up()
     assert town.serves()
 
 
-def test_a_piece_without_messages_is_nothing(town):
+def test_a_packet_without_messages_is_nothing(town):
     peer = town.client()
-    peer.send_frames(MAGIC)
+    peer.send()
     peer.settle()
 
-    assert 0 == town.hub.bad_frames
+    assert 0 == town.hub.bad_packets
+
+
+@pytest.mark.parametrize("cut", [1, 4, 7, 8, 9, 40])
+def test_a_packet_may_come_in_pieces(town, cut):
+    peer = town.client()
+    data = encode([Ping(), Ping()]) + encode([Ping()])
+    peer.send_bytes(data[:cut])
+    town.hub.run_once(timeout_s=0.1)
+
+    peer.send_bytes(data[cut:])
+    peer.settle()
+
+    assert 3 == sum(isinstance(message, Pong) for message in peer.heard)
+
+
+def test_a_peer_that_does_not_read_stops_nobody(town):
+    # Given a client that asks and asks, and never listens, so that its socket is full
+    deaf = town.client()
+    for _ in range(200):
+        deaf.send(*[Inspect()] * 100)
+        town.hub.run_once(timeout_s=0.0)
+
+    # Then others are served, and what it asked for is there when it listens at last
+    assert town.serves()
+    deaf.settle()
+    answers = 0
+    while answers < 20_000:
+        deaf.hear(Inspected)
+        answers += 1
+        kept = [message for message in deaf.heard if not isinstance(message, Inspected)]
+        answers += len(deaf.heard) - len(kept)
+        deaf.heard = kept
+    assert 20_000 == answers
 
 
 @pytest.mark.parametrize(
@@ -378,7 +453,7 @@ def test_a_client_cannot_play_the_worker(town, message):
     # Then that is counted, and all is as it was
     client.send(Inspect())
     inspection = client.hear(Inspected).inspection
-    assert 1 == town.hub.bad_frames
+    assert 1 == town.hub.bad_packets
     assert [(0, 1)] == [(view.counts.ended, view.counts.running) for view in inspection.runs]
     assert [worker.identity] == [view.worker_id for view in inspection.workers]
 
@@ -404,7 +479,7 @@ def test_a_worker_cannot_play_the_client(town, message):
 
     client = town.client()
     client.send(Inspect())
-    assert 1 == town.hub.bad_frames
+    assert 1 == town.hub.bad_packets
     assert [] == client.hear(Inspected).inspection.runs
 
 
@@ -418,26 +493,23 @@ def test_a_worker_cannot_register_under_the_name_of_another(town):
 
     client = town.client()
     client.send(Inspect())
-    assert 1 == town.hub.bad_frames
+    assert 1 == town.hub.bad_packets
     assert [1] == [view.slots for view in client.hear(Inspected).inspection.workers]
 
 
-def test_who_sends_nothing_but_rubbish_is_not_answered_any_more(town):
-    # Given a peer that has sent too much of it
+def test_who_sends_nothing_but_rubbish_is_hung_up_on(town):
+    # Given a peer that has sent as much of it as is borne
     peer = town.client()
-    for _ in range(MAX_BAD_FRAMES):
-        peer.send_frames(b"rubbish")
+    for _ in range(MAX_BAD_PACKETS):
+        peer.send_body(b"rubbish")
     peer.settle()
-    peer.send_frames(b"rubbish")
 
     # When it goes on
-    for _ in range(50):
-        peer.send(Ping())
+    peer.send_body(b"rubbish")
 
-    # Then nobody listens, not even to count, and others are served
+    # Then nobody listens, and others are served
+    peer.hear_hanging_up()
     assert town.serves()
-    assert MAX_BAD_FRAMES + 1 == town.hub.bad_frames
-    assert not any(isinstance(message, Pong) for message in peer.heard)
 
 
 # -- what makes no sense -----------------------------------------------------------------------------------------------

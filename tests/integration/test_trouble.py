@@ -323,8 +323,8 @@ def test_ctrl_c_while_waiting_leaves_app_and_run_intact(own_hub, wait_until):
     script = own_hub.write_script("""
         import nbqueue, time
         handle = nbqueue.submit(lambda: time.sleep(1) or "done")
-        print("started", flush=True)
         try:
+            print("started", flush=True)
             handle.get()
         except KeyboardInterrupt:
             print(handle.get(10))

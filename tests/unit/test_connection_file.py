@@ -15,7 +15,7 @@ from nbqueue.wire.private import check_private, secure_folder
 CONNECTION = Connection(
     protocol=PROTOCOL_VERSION,
     pid=4711,
-    endpoint="ipc:///run/hub.sock",
+    endpoint="/run/hub.sock",
     token=b"\x00\xffsecret",
     epoch=b"epoch",
     python="3.11",
@@ -175,11 +175,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_socket_has_a_short_path_or_none():
     # Given folders whose socket just fits, and does not
     fits = Path("/" + "f" * (MAX_SOCKET_PATH - len("//x.sock")))
-    assert f"ipc://{fits}/x.sock" == HubFiles(fits, "x").endpoint
+    assert fits / "x.sock" == HubFiles(fits, "x").socket
 
     # Then the longer one is refused, with the way out
     with pytest.raises(BrokerUnavailable, match=r"\(101 > 100 bytes\): set NBQUEUE_RUNTIME_DIR"):
-        _ = HubFiles(Path(f"{fits}f"), "x").endpoint
+        _ = HubFiles(Path(f"{fits}f"), "x").socket
 
 
 def test_hubs_of_other_folders_and_names_share_no_large_payloads(tmp_path):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import selectors
+import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
-from nbqueue.brokers.zmq.sockets import dealer, translate_zmq_errors
+from nbqueue.brokers.zmq.stream import Stream
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.orders import Answer, Order
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.codec import MAGIC, Decoder, encode
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -55,9 +55,9 @@ from nbqueue.wire.messages import (
 
 #: A hub on the same machine answers within this time, or something is wrong with it.
 HELLO_TIMEOUT_S = 5.0
-#: A hub that was not heard for so long is looked after.
-SILENCE_S = 3.0
-#: Messages that travel in one piece at most.
+#: So long a hub that has no room is waited for when a port is closed.
+FAREWELL_S = 1.0
+#: Messages that travel in one packet at most.
 FLUSH_MESSAGES = 64
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -65,17 +65,9 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 class ZmqBroker(Broker):
     """A running hub."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        is_alive: Callable[[], bool],
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
-    ) -> None:
-        """Use the hub that *connection* describes; *is_alive* tells whether its process still lives."""
+    def __init__(self, connection: Connection) -> None:
+        """Use the hub that *connection* describes."""
         self._connection = connection
-        self._is_alive = is_alive
-        self._context = context or zmq.Context.instance()
         self._blobs = BlobStore([Path(root) for root in connection.blob_roots])
 
     @property
@@ -97,34 +89,40 @@ class ZmqBroker(Broker):
         return ZmqWorkerPort(self._link(info.worker_id, "worker", ToWorkerPeer), info)
 
     def _link(self, identity: bytes, role: str, message_types: Any) -> _Link:
-        link = _Link(self._context, self._connection, identity, role, message_types, self._is_alive)
+        link = _Link(self._connection, identity, role, message_types)
         link.say_hello()
         return link
 
 
 class _Link:
-    """A DEALER socket, its greeting, and the watch over the hub at its other end."""
+    """A connection to a hub, and its greeting."""
 
-    def __init__(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        connection: Connection,
-        identity: bytes,
-        role: str,
-        message_types: Any,
-        is_alive: Callable[[], bool],
-    ) -> None:
+    def __init__(self, connection: Connection, identity: bytes, role: str, message_types: Any) -> None:
         self._connection = connection
+        self._identity = identity
         self._role = role
-        self._is_alive = is_alive
-        self._decoder: Decoder[Any] = Decoder(message_types)
-        self._socket = dealer(context, connection.endpoint, identity)
-        self._heard_at = time.monotonic()
+        self._stream: Stream[Any] = Stream(self._connect(), message_types)
+        # The descriptor that users wait for: readable, too, when what could not be sent yet can be.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stream, selectors.EVENT_READ)
+        self._waits_for_room = False
         self._early: list[Any] = []
-        self._unsent: list[bytes] = []
+        self._unsent: list[msgspec.Struct] = []
+
+    def _connect(self) -> socket.socket:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connected.settimeout(HELLO_TIMEOUT_S)
+        try:
+            connected.connect(self._connection.endpoint)
+        except OSError as error:
+            connected.close()
+            raise BrokerUnavailable(
+                f"the hub at {self._connection.endpoint} cannot be reached: {error.strerror or error}"
+            ) from error
+        return connected
 
     def fileno(self) -> int:
-        return int(self._socket.getsockopt(zmq.FD))
+        return self._selector.fileno()
 
     def say_hello(self) -> None:
         """Introduce this side and wait for the answer.
@@ -134,16 +132,15 @@ class _Link:
             EnvironmentMismatch: Versions do not fit.
         """
         try:
-            self._send_hello()
+            self.send(Hello(PROTOCOL_VERSION, self._connection.token, self._role, PYTHON, self._identity))
             deadline = time.monotonic() + HELLO_TIMEOUT_S
+            self.flush()
             while (remaining_s := deadline - time.monotonic()) > 0:
-                self._socket.poll(int(min(remaining_s, 0.2) * 1000) + 1)
-                for message in self._receive():
-                    if isinstance(message, Welcome):
-                        return
-                    self._early.append(message)
-                if not self._is_alive():
-                    raise BrokerUnavailable(f"the hub (pid {self._connection.pid}) is gone")
+                messages = self.receive()
+                self._early += [message for message in messages if not isinstance(message, Welcome)]
+                if len(self._early) < len(messages):
+                    return
+                self._selector.select(remaining_s)
             raise BrokerUnavailable(
                 f"the hub (pid {self._connection.pid}) does not answer: `nbqueue stop` ends it, its log is "
                 f"{self._connection.log}"
@@ -152,48 +149,43 @@ class _Link:
             self.close()
             raise
 
-    def _send_hello(self) -> None:
-        self.send(Hello(PROTOCOL_VERSION, self._connection.token, self._role, PYTHON))
-        self.flush()
-
     def send(self, message: msgspec.Struct) -> None:
-        """Queue a message for the next `flush`: what is said in one breath travels in one piece."""
-        self._unsent.append(encode(message))
+        """Queue a message for the next `flush`: what is said in one breath travels in one packet."""
+        self._unsent.append(message)
         if len(self._unsent) >= FLUSH_MESSAGES:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is queued; never blocks."""
-        if self._unsent:
-            frames, self._unsent = [MAGIC, *self._unsent], []
-            with translate_zmq_errors(self._connection.endpoint):
-                self._socket.send_multipart(frames, zmq.DONTWAIT)
+        """Send what is queued, as far as there is room; never blocks."""
+        try:
+            if self._stream.has_unsent:
+                self._stream.flush()
+            if self._unsent:
+                messages, self._unsent = self._unsent, []
+                self._stream.send(messages)
+        except OSError:
+            return  # the hub is gone; reading says so, after its last words
+        if self._stream.has_unsent is not self._waits_for_room:
+            self._waits_for_room = self._stream.has_unsent
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waits_for_room else 0)
+            self._selector.modify(self._stream, wanted)
 
     def receive(self) -> list[Any]:
-        """All that has arrived; what was queued is sent before."""
-        self.flush()
-        messages, self._early = self._early + self._receive(), []
-        if not messages:
-            self._check_silence()
-        return messages
-
-    def _receive(self) -> list[Any]:
-        messages: list[Any] = []
-        while True:
-            try:
-                frames = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return messages
-            self._heard_at = time.monotonic()
-            messages += self._decode(frames)
-
-    def _decode(self, frames: list[bytes]) -> list[Any]:
+        """All that has arrived."""
+        messages, self._early = self._early, []
+        is_connected = self._stream.read()
         try:
-            messages = self._decoder.decode_frames(frames)
+            while (packet := self._stream.next()) is not None:
+                for message in packet:
+                    self._check(message)
+                messages += packet
         except ProtocolError as error:
             raise EnvironmentMismatch(str(error)) from None
-        for message in messages:
-            self._check(message)
+        if not is_connected and not messages:
+            raise BrokerUnavailable(
+                f"the hub (pid {self._connection.pid}) has ended, and its runs with it; its log is "
+                f"{self._connection.log}"
+            )
         return messages
 
     def _check(self, message: object) -> None:
@@ -203,27 +195,17 @@ class _Link:
         if isinstance(message, Welcome | Pong) and message.epoch != self._connection.epoch:
             raise BrokerUnavailable("the hub was replaced by another one, and its runs are gone")
 
-    def _check_silence(self) -> None:
-        now = time.monotonic()
-        if now - self._heard_at < SILENCE_S:
-            return
-        if not self._is_alive():
-            raise BrokerUnavailable(
-                f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is {self._connection.log}"
-            )
-        self._heard_at = now - SILENCE_S / 2  # alive but busy or stopped: look again soon
-
     def close(self, farewell: msgspec.Struct | None = None) -> None:
         """Say goodbye and free the socket; may be called twice."""
-        if self._socket.closed:
+        if not self._stream.is_open:
             return
         if farewell is not None:
-            try:
-                self.send(farewell)
-                self.flush()
-            except BrokerUnavailable:
-                pass  # nobody is there to hear it
-        self._socket.close()
+            self.send(farewell)
+            self.flush()
+            if self._stream.has_unsent:
+                self._stream.drain(timeout_s=FAREWELL_S)
+        self._selector.close()
+        self._stream.close()
 
 
 class ZmqClientPort(ClientPort):
@@ -233,12 +215,16 @@ class ZmqClientPort(ClientPort):
         self._link = link
 
     def fileno(self) -> int:
-        """See `Port.fileno`: edge-triggered."""
+        """See `Port.fileno`."""
         return self._link.fileno()
 
     def receive(self) -> list[ToClientPeer]:
         """See `ClientPort.receive`."""
         return self._link.receive()
+
+    def flush(self) -> None:
+        """See `Port.flush`."""
+        self._link.flush()
 
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.submit`."""
@@ -313,12 +299,16 @@ class ZmqWorkerPort(WorkerPort):
         link.send(Register(info))
 
     def fileno(self) -> int:
-        """See `Port.fileno`: edge-triggered."""
+        """See `Port.fileno`."""
         return self._link.fileno()
 
     def receive(self) -> list[ToWorkerPeer]:
         """See `WorkerPort.receive`."""
         return self._link.receive()
+
+    def flush(self) -> None:
+        """See `Port.flush`."""
+        self._link.flush()
 
     def heartbeat(self, running: Sequence[tuple[int, int]]) -> None:
         """See `WorkerPort.heartbeat`."""

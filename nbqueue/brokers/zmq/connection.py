@@ -27,7 +27,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     protocol: int
     pid: int
-    endpoint: str
+    endpoint: str  #: path of its socket
     token: bytes
     epoch: bytes
     python: str  #: "3.11"
@@ -50,20 +50,20 @@ class HubFiles:
         return self.folder / f"hub-{self.name}-worker-{number}.log"
 
     @property
-    def endpoint(self) -> str:
-        """The hub's address.
+    def socket(self) -> Path:
+        """Where the hub listens for peers of this machine.
 
         Raises:
             BrokerUnavailable: The folder's path is too long for a socket.
         """
-        path = str(self.folder / f"{self.name}.sock")
+        path = self.folder / f"{self.name}.sock"
         length = len(os.fsencode(path))
         if length > MAX_SOCKET_PATH:
             raise BrokerUnavailable(
                 f"the path {path} is too long for a socket ({length} > {MAX_SOCKET_PATH} bytes): "
                 "set NBQUEUE_RUNTIME_DIR to a shorter folder"
             )
-        return f"ipc://{path}"
+        return path
 
     @property
     def blob_roots(self) -> list[Path]:

@@ -37,7 +37,7 @@ def find_hub(folder: Path, name: str) -> ZmqBroker | None:
     connection = files.read_connection() if files.is_hub_alive() else None  # a dead hub's file may look as it likes
     if connection is None:
         return None
-    return ZmqBroker(connection, is_alive=files.is_hub_alive)
+    return ZmqBroker(connection)
 
 
 def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: float, worker_python: str) -> ZmqBroker:
@@ -57,7 +57,7 @@ def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: 
     """
     files = HubFiles(folder, name)
     files.secure_folder()
-    files.endpoint  # noqa: B018 -- refuses a path that is too long, before anything is started
+    files.socket  # noqa: B018 -- refuses a path that is too long, before anything is started
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         lock = files.try_lock()
@@ -69,7 +69,7 @@ def find_or_start_hub(folder: Path, name: str, *, workers: int, idle_timeout_s: 
             finally:
                 os.close(lock)
         if connection is not None and connection.pid == files.pid_in_any_version():  # else it is a dead hub's file
-            return ZmqBroker(connection, is_alive=files.is_hub_alive)
+            return ZmqBroker(connection)
         if time.monotonic() > deadline:
             raise BrokerUnavailable(f"a hub is starting but does not get ready; its log is {files.log}")
         time.sleep(_POLL_S)  # another process starts it: its lock is held, its file not yet written

@@ -1,6 +1,6 @@
 """The hub: a process that routes bytes between clients and supervisors, and keeps the state of every run.
 
-It never unpickles anything. One thread, one ROUTER socket, one `Dispatcher` that makes all decisions; this module
+It never unpickles anything. One thread, one selector, one `Dispatcher` that makes all decisions; this module
 authenticates peers, carries out effects and looks after the local workers.
 """
 
@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import logging
 import math
+import selectors
 import time
-from collections import deque
 from collections.abc import Callable
-from itertools import islice
+from pathlib import Path
 from typing import assert_never
 
 import msgspec
-import zmq
 
 from nbqueue.brokers.base import client_message, worker_message
 from nbqueue.brokers.workers import LocalWorkers, WorkerExit
-from nbqueue.brokers.zmq.sockets import router
+from nbqueue.brokers.zmq.doors import LocalDoor, Peer
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import Discard, ToClient, ToWorker
 from nbqueue.core.orders import EndWork, Order
-from nbqueue.errors import ProtocolError
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.codec import MAGIC, MAX_MESSAGES, Decoder, encode
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -69,12 +66,10 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.5
 #: How often dead worker processes are looked for: a dead one is noticed within this time.
 REAP_S = 0.1
-#: Transport messages handled before effects are sent, so that one busy peer cannot starve the others.
-BATCH = 256
 #: A receipt waits this long for other news to travel with: nobody needs it sooner.
 RECEIPT_DELAY_S = 0.002
-#: A peer that sent more bad frames than this gets no answer any more.
-MAX_BAD_FRAMES = 100
+#: A peer that sent more bad packets than this is hung up on.
+MAX_BAD_PACKETS = 100
 IDENTITY_BYTES = 16
 #: A large function's file stays so long after its last run: a client that finds it writes none for the next one.
 FUNCTION_KEPT_S = 60.0
@@ -87,21 +82,11 @@ STABLE_S = 30.0
 class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a hub behaves."""
 
-    endpoint: str
+    socket: Path  #: where peers of this machine connect
     token: bytes
     epoch: bytes
     python: str
     idle_timeout_s: float = 1800.0  #: end when there was no client and no open run for so long
-
-
-class _Peer:
-    __slots__ = ("bad_frames", "outbox", "role", "send_at")
-
-    def __init__(self) -> None:
-        self.role = ""
-        self.bad_frames = 0
-        self.outbox: deque[bytes] = deque()
-        self.send_at = math.inf  #: when the outbox is to be sent at the latest
 
 
 class _Start(msgspec.Struct, frozen=True):
@@ -125,7 +110,7 @@ class _Restart(msgspec.Struct, frozen=True):
 
 
 class Hub:
-    """Serves one socket until it is told to stop, or has been idle for too long."""
+    """Serves its peers until it is told to stop, or has been idle for too long."""
 
     def __init__(
         self,
@@ -136,7 +121,6 @@ class Hub:
         blobs: BlobStore | None = None,
         workers: LocalWorkers | None = None,
         pid: int = 0,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         self._options = options
         self._dispatcher = dispatcher
@@ -144,12 +128,10 @@ class Hub:
         self._blobs = blobs
         self._workers = workers
         self._pid = pid
-        self._socket = router(context or zmq.Context(), options.endpoint)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._decoder: Decoder[FromPeer] = Decoder(FromPeer)
-        self._peers: dict[bytes, _Peer] = {}
-        self._waiting_peers: dict[bytes, _Peer] = {}  # those whose outbox is not empty
+        self._selector = selectors.DefaultSelector()
+        self._door = LocalDoor(options.socket, self, self._selector)
+        self._peers: dict[bytes, Peer] = {}  # those that were welcomed
+        self._waiting_peers: dict[Peer, None] = {}  # those whose outbox is not empty
         self._discarded: dict[str, tuple[float, bytes | None]] = {}  # folders of large payloads: when, whose
         self._pids: dict[int, bytes] = {}  # of registered supervisors
         self._dismissed: set[bytes] = set()  # supervisors that were told to end
@@ -160,7 +142,7 @@ class Hub:
         self._started_at = self._busy_at = clock()
         self._ticked_at = self._reaped_at = -1e9
         self._is_stopping = False
-        self.bad_frames = 0
+        self.bad_packets = 0
 
     # -- loop ----------------------------------------------------------------------------------------------------------
 
@@ -172,8 +154,8 @@ class Hub:
 
     def run_once(self, *, timeout_s: float) -> None:
         """Wait for messages for up to *timeout_s* seconds and handle them, and whatever time has brought."""
-        if self._poller.poll(math.ceil(timeout_s * 1000)):
-            self._receive()
+        for key, events in self._selector.select(timeout_s):
+            key.data(events)
         self._look_at_the_clock()
         self._carry_out_effects()
         self._send_pending()
@@ -183,10 +165,11 @@ class Hub:
         self._is_stopping = True
 
     def close(self) -> None:
-        """Free the socket and end the local workers."""
+        """Hang up on everybody and end the local workers."""
         if self._workers is not None:
             self._workers.stop()
-        self._socket.close()
+        self._door.close()
+        self._selector.close()
 
     def _next_look_s(self) -> float:
         if self._waiting_peers:
@@ -226,64 +209,62 @@ class Hub:
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        for _ in range(BATCH):
-            try:
-                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            if len(identity) == IDENTITY_BYTES:
-                self._take_frames(identity, frames)
-            else:
-                self.bad_frames += 1
-
-    def _take_frames(self, identity: bytes, frames: list[bytes]) -> None:
-        peer = self._peers.get(identity)
-        if peer is None:
-            peer = self._peers[identity] = _Peer()
-        if peer.bad_frames > MAX_BAD_FRAMES:
-            return
-        try:
-            messages = self._decoder.decode_frames(frames)
-        except ProtocolError as error:
-            self._count_bad_frame(identity, peer, str(error))
-            return
+    def take(self, peer: Peer, messages: list[FromPeer]) -> None:
+        """See `Host.take`."""
         now = self._clock()
         for message in messages:
-            self._take_message(identity, peer, message, now)
+            if isinstance(message, Hello):
+                self._welcome(peer, message, now)
+            elif peer.role == "client":
+                self._take_from_client(peer, message, now)
+            elif peer.role == "worker":
+                self._take_from_worker(peer, message, now)
+            else:
+                self.take_rubbish(peer, "say hello first")
 
-    def _count_bad_frame(self, identity: bytes, peer: _Peer, reason: str) -> None:
-        self.bad_frames += 1
-        peer.bad_frames += 1
-        logger.warning("bad frame dropped", extra={"peer": identity.hex(), "reason": reason})
+    def take_rubbish(self, peer: Peer, reason: str) -> None:
+        """See `Host.take_rubbish`: counted; a stranger is told why, and whoever goes on with it is hung up on."""
+        self.bad_packets += 1
+        peer.bad_packets += 1
+        logger.warning("bad packet dropped", extra={"peer": repr(peer), "reason": reason})
         if not peer.role:
-            self._answer(identity, Refused(reason, "environment"))
+            peer.line.send([Refused(reason, "environment")])
+        if peer.bad_packets > MAX_BAD_PACKETS:
+            peer.line.close()
+            self.take_loss(peer)
 
-    def _take_message(self, identity: bytes, peer: _Peer, message: FromPeer, now: float) -> None:
-        if isinstance(message, Hello):
-            self._welcome(identity, peer, message, now)
-        elif peer.role == "client":
-            self._take_from_client(identity, message, now)
-        elif peer.role == "worker":
-            self._take_from_worker(identity, message, now)
-        else:
-            self._count_bad_frame(identity, peer, "say hello first")
+    def take_loss(self, peer: Peer) -> None:
+        """See `Host.take_loss`."""
+        self._waiting_peers.pop(peer, None)
+        if self._peers.get(peer.identity) is not peer:
+            return  # it had taken leave, or has come back through another line
+        del self._peers[peer.identity]
+        if peer.role == "client":
+            self._dispatcher.goodbye(peer.identity)
+        elif not self._is_ours(peer):  # of those we started we learn how they ended, see `_reap_local_workers`
+            self._dispatcher.lose(peer.identity, "its connection ended", self._clock())
 
-    def _welcome(self, identity: bytes, peer: _Peer, hello: Hello, now: float) -> None:
+    def _welcome(self, peer: Peer, hello: Hello, now: float) -> None:
         refusal = self._why_refused(hello)
         if refusal is not None:
-            self._answer(identity, refusal)
+            peer.line.send([refusal])
             return
-        peer.role = hello.role
+        known = self._peers.get(hello.identity)
+        if known is not None and known is not peer:
+            known.line.close()
+        peer.identity, peer.role = hello.identity, hello.role
+        self._peers[peer.identity] = peer
         if hello.role == "client":
-            self._dispatcher.hello(identity, now)
-        self._answer(identity, Welcome(self._options.epoch))
+            self._dispatcher.hello(peer.identity, now)
+        self._answer(peer, Welcome(self._options.epoch))
 
     def _why_refused(self, hello: Hello) -> Refused | None:
         if hello.protocol != PROTOCOL_VERSION:
             return Refused(f"the hub speaks protocol {PROTOCOL_VERSION}, this side {hello.protocol}", "environment")
         if hello.token != self._options.token:
             return Refused("the token is not this hub's: the connection file is of another hub", "token")
+        if len(hello.identity) != IDENTITY_BYTES:
+            return Refused(f"a peer is named by {IDENTITY_BYTES} bytes, not {len(hello.identity)}")
         if hello.role not in ("client", "worker"):
             return Refused(f"there is no role {hello.role!r}")
         if hello.python != self._options.python:
@@ -294,15 +275,15 @@ class Hub:
             )
         return None
 
-    def _take_from_client(self, identity: bytes, message: FromPeer, now: float) -> None:
-        dispatcher = self._dispatcher
+    def _take_from_client(self, peer: Peer, message: FromPeer, now: float) -> None:
+        dispatcher, identity = self._dispatcher, peer.identity
         match message:
             case Submit(spec, function, blocks, closed):
                 receipt = dispatcher.submit(identity, spec, function=function, blocks=blocks, closed=closed, now=now)
-                self._answer(identity, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
+                self._answer(peer, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
             case Feed(run_id, blocks, closed):
                 receipt = dispatcher.feed(identity, run_id, blocks=blocks, closed=closed, now=now)
-                self._answer(identity, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
+                self._answer(peer, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
             case Attach(run_id, cursor):
                 dispatcher.attach(identity, run_id, cursor=cursor, now=now)
             case Ack(entries, size_bytes):
@@ -313,17 +294,17 @@ class Hub:
                 for run_id in run_ids:
                     dispatcher.forget(run_id)
             case Ping():
-                self._answer(identity, Pong(self._options.epoch, dispatcher.ping(identity, now)))
+                self._answer(peer, Pong(self._options.epoch, dispatcher.ping(identity, now)))
             case Inspect():
                 uptime_s = now - self._started_at
-                self._answer(identity, Inspected(dispatcher.inspect(now), self._pid, uptime_s))
+                self._answer(peer, Inspected(dispatcher.inspect(now), self._pid, uptime_s))
             case StartWorkers():
-                self._start_workers(identity, message)
+                self._start_workers(peer, message)
             case StopWorkers(request):
                 if self._workers is not None:
                     self._workers.stop(_Start(identity, request).key)
             case Purge(request, queue):
-                self._answer(identity, Purged(request, dispatcher.purge(queue, now)))
+                self._answer(peer, Purged(request, dispatcher.purge(queue, now)))
             case Command(request, order, worker_ids):
                 self._command(identity, request, order, worker_ids)
             case Shutdown():
@@ -332,10 +313,10 @@ class Hub:
                 dispatcher.goodbye(identity)
                 self._peers.pop(identity, None)
             case _:
-                self._count_bad_frame(identity, self._peers[identity], f"a client sent {type(message).__name__}")
+                self.take_rubbish(peer, f"a client sent {type(message).__name__}")
 
-    def _take_from_worker(self, identity: bytes, message: FromPeer, now: float) -> None:
-        dispatcher = self._dispatcher
+    def _take_from_worker(self, peer: Peer, message: FromPeer, now: float) -> None:
+        dispatcher, identity = self._dispatcher, peer.identity
         match message:
             case Register(info) if info.worker_id == identity:
                 self._pids[info.pid] = identity
@@ -343,7 +324,7 @@ class Hub:
                 logger.info("worker joined", extra={"worker": info.name, "slots": info.slots})
                 self._answer_starts()
             case Heartbeat(running):
-                self._answer(identity, Held(dispatcher.heartbeat(identity, running, now)))
+                self._answer(peer, Held(dispatcher.heartbeat(identity, running, now)))
             case Started(token, item):
                 dispatcher.started(identity, token, item, now)
             case Commit(token, run_id, outcomes, final):
@@ -359,7 +340,7 @@ class Hub:
                 dispatcher.leave(identity, now)
                 self._peers.pop(identity, None)
             case _:
-                self._count_bad_frame(identity, self._peers[identity], f"a worker sent {type(message).__name__}")
+                self.take_rubbish(peer, f"a worker sent {type(message).__name__}")
 
     def _command(self, client_id: bytes, request: int, order: Order, worker_ids: list[bytes] | None) -> None:
         asked = self._dispatcher.order(client_id, request, order, worker_ids)
@@ -369,17 +350,21 @@ class Hub:
 
     # -- local workers -------------------------------------------------------------------------------------------------
 
-    def _start_workers(self, client_id: bytes, wish: StartWorkers) -> None:
+    def _start_workers(self, client: Peer, wish: StartWorkers) -> None:
         if self._workers is None:
-            self._answer(client_id, WorkersStarted(wish.request, 0, "this hub starts no local workers"))
+            self._answer(client, WorkersStarted(wish.request, 0, "this hub starts no local workers"))
             return
-        start = _Start(client_id, wish.request)
+        start = _Start(client.identity, wish.request)
         self._starts.append(start)
         missing = wish.slots if wish.in_addition else wish.slots - self._workers.slots_offering(wish.offer)
         if missing > 0:
             self._workers.start(start.key, missing, wish.python, wish.offer)
             self._reap_local_workers(self._clock())  # an interpreter that does not exist fails at once
         self._answer_starts()
+
+    def _is_ours(self, worker: Peer) -> bool:
+        pids = [pid for pid, identity in self._pids.items() if identity == worker.identity]
+        return self._workers is not None and any(map(self._workers.owns, pids))
 
     def _answer_starts(self, error: str = "", *, key: str | None = None) -> None:
         """Tell the clients that wait for workers: all is well once all are connected, or what is wrong."""
@@ -388,7 +373,7 @@ class Hub:
             return
         answered = [start for start in self._starts if key is None or start.key == key]
         for start in answered:
-            self._answer(start.client_id, WorkersStarted(start.request, max(connected, self._workers.slots), error))
+            self._tell(start.client_id, WorkersStarted(start.request, max(connected, self._workers.slots), error))
         self._starts = [start for start in self._starts if start not in answered]
 
     def _reap_local_workers(self, now: float) -> None:
@@ -437,52 +422,35 @@ class Hub:
         for effect in self._dispatcher.take_effects():
             match effect:
                 case ToClient(client_id, message):
-                    self._answer(client_id, client_message(message))
+                    self._tell(client_id, client_message(message))
                 case ToWorker(worker_id, order_or_work):
-                    self._answer(worker_id, worker_message(order_or_work))
+                    self._tell(worker_id, worker_message(order_or_work))
                 case Discard(folder, function):
                     keep_s = 0.0 if function is None else FUNCTION_KEPT_S
                     self._discarded[folder] = self._clock() + keep_s, function
                 case _:
                     assert_never(effect)
 
-    def _answer(self, identity: bytes, message: msgspec.Struct, *, delay_s: float = 0.0) -> None:
+    def _tell(self, identity: bytes, message: msgspec.Struct) -> None:
         peer = self._peers.get(identity)
-        if peer is not None:
-            peer.outbox.append(encode(message))
-            peer.send_at = min(peer.send_at, self._clock() + delay_s) if delay_s else -math.inf
-            self._waiting_peers[identity] = peer
+        if peer is not None:  # else it has gone: it will attach, or be missed at its lease's end
+            self._answer(peer, message)
+
+    def _answer(self, peer: Peer, message: msgspec.Struct, *, delay_s: float = 0.0) -> None:
+        peer.outbox.append(message)
+        peer.send_at = min(peer.send_at, self._clock() + delay_s) if delay_s else -math.inf
+        self._waiting_peers[peer] = None
 
     def _send_pending(self) -> None:
         """Send what waits, to workers first: a client can wait, a slot that idles should not."""
         if not self._waiting_peers:
             return
         now = self._clock()
-        waiting = [(identity, peer) for identity, peer in self._waiting_peers.items() if peer.send_at <= now]
-        for identity, peer in sorted(waiting, key=_clients_last):
-            if self._send_outbox(identity, peer):
-                del self._waiting_peers[identity]
-
-    def _send_outbox(self, identity: bytes, peer: _Peer) -> bool:
-        """Send all that waits for a peer; False when its pipe is full, and what it must know stays here."""
-        while peer.outbox:
-            piece = list(islice(peer.outbox, MAX_MESSAGES))
-            try:
-                self._socket.send_multipart([identity, MAGIC, *piece], zmq.DONTWAIT)
-            except zmq.Again:
-                return False
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                # It has gone, or is on its way back; it will attach, or be missed at its lease's end.
-                peer.outbox.clear()
-                if not peer.role:
-                    self._peers.pop(identity, None)
-            for _ in range(min(len(piece), len(peer.outbox))):
-                peer.outbox.popleft()
-        peer.send_at = math.inf
-        return True
+        for peer in sorted((peer for peer in self._waiting_peers if peer.send_at <= now), key=_clients_last):
+            del self._waiting_peers[peer]
+            outbox, peer.outbox, peer.send_at = peer.outbox, [], math.inf
+            peer.line.send(outbox)
 
 
-def _clients_last(item: tuple[bytes, _Peer]) -> bool:
-    return item[1].role != "worker"
+def _clients_last(peer: Peer) -> bool:
+    return peer.role != "worker"

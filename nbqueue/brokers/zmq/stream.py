@@ -1,0 +1,98 @@
+"""Messages over a unix stream socket: how peers on this machine speak to the hub.
+
+ZeroMQ carries what leaves the machine. On it, its I/O threads would cost more than all the rest of a round trip
+(docs/adr/0007).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from nbqueue.wire.codec import MAX_MESSAGES, PacketReader, encode
+
+Message = TypeVar("Message")
+
+_READ_BYTES = 256 * 1024
+
+
+class Stream(Generic[Message]):
+    """One end of a connection, which never blocks; *Message* is what arrives here."""
+
+    def __init__(self, connected: socket.socket, message_types: Any) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._reader: PacketReader[Message] = PacketReader(message_types)
+        self._unsent = bytearray()
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` was not called."""
+        return self._socket.fileno() >= 0
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits until the socket is writable again; then call `flush`."""
+        return bool(self._unsent)
+
+    def send(self, messages: Sequence[msgspec.Struct]) -> None:
+        """Send messages, or keep what the socket has no room for.
+
+        Raises:
+            OSError: The other end is gone.
+        """
+        packets = [encode(messages[start : start + MAX_MESSAGES]) for start in range(0, len(messages), MAX_MESSAGES)]
+        for packet in packets:
+            if self._unsent:
+                self._unsent += packet
+                continue
+            sent = self._try_to_send(packet)
+            if sent < len(packet):
+                del packet[:sent]
+                self._unsent = packet
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room. Raises as `send` does."""
+        if self._unsent:
+            del self._unsent[: self._try_to_send(self._unsent)]
+
+    def read(self) -> bool:
+        """Take in what has arrived, for `next`; False when the other end is gone."""
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._reader.feed(data)
+        return bool(data)
+
+    def next(self) -> list[Message] | None:
+        """The messages of the next packet that was read; None when there is none. Raises as `PacketReader.next`."""
+        return self._reader.next()
+
+    def drain(self, *, timeout_s: float) -> None:
+        """Send what waits, waiting for room up to *timeout_s* seconds; for last words."""
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.sendall(self._unsent)
+        except OSError:
+            pass  # nobody is there to hear it
+        self._unsent.clear()
+
+    def close(self) -> None:
+        """Close the socket; may be called twice."""
+        self._socket.close()
+
+    def _try_to_send(self, data: bytearray) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
