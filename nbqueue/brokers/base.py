@@ -61,6 +61,14 @@ class ClientPort(Port):
             not lost by the end of this process. This client follows the run from its first log entry on.
         """
 
+    def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
+        """`submit` from any thread, without waiting for the port's own: a wake-up less for a single task.
+
+        Returns:
+            False when that is not possible at this moment; nothing has happened then.
+        """
+        return False
+
     @abstractmethod
     def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
         """Append items to a run; the answer is a `Receipt`. Safe to repeat."""

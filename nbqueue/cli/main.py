@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import signal
 import time
 from pathlib import Path
@@ -90,12 +91,13 @@ def _open_port(settings: Settings) -> ZmqClientPort | None:
 
 
 def _await_answer(port: ZmqClientPort, kind: type[Message]) -> Message:
+    port.flush()
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while time.monotonic() < deadline:
+    while (remaining_s := deadline - time.monotonic()) > 0:
+        select.select([port.fileno()], [], [], remaining_s)
         for message in port.receive():
             if isinstance(message, kind):
                 return message
-        time.sleep(0.01)
     raise click.ClickException("the hub does not answer: `nbqueue stop` ends it")
 
 

@@ -71,6 +71,7 @@ class App:
         self._link: Link | None = None
         self._workers_started: Future[int] | None = None
         self._is_closed = False
+        self._submitter = Submitter(self, {})
 
     # -- connection ----------------------------------------------------------------------------------------------------
 
@@ -143,23 +144,23 @@ class App:
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``fn(*args, **kwargs)`` on a worker; see `Submitter.submit`."""
-        return Submitter(self, {}).submit(fn, *args, **kwargs)
+        return self._submitter.submit(fn, *args, **kwargs)
 
     def map(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> MapResult:
         """Run *fn* over items; see `Submitter.map`."""
-        return Submitter(self, {}).map(fn, *iterables, **options)
+        return self._submitter.map(fn, *iterables, **options)
 
     def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
         """`map` for items that are tuples of arguments."""
-        return Submitter(self, {}).starmap(fn, iterable, **options)
+        return self._submitter.starmap(fn, iterable, **options)
 
     def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """Results in input order, reading the input as they are consumed; see `Submitter.imap`."""
-        return Submitter(self, {}).imap(fn, *iterables, **options)
+        return self._submitter.imap(fn, *iterables, **options)
 
     def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """`imap` in the order in which items end."""
-        return Submitter(self, {}).imap_unordered(fn, *iterables, **options)
+        return self._submitter.imap_unordered(fn, *iterables, **options)
 
     def start_workers(self, n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
         """Add *n* local slots (default: usable cores) and wait until they are connected.

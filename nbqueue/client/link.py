@@ -171,6 +171,13 @@ class Link:
                 return
             port.submit(spec, function=function, blocks=blocks, closed=closed)
 
+        if self._may_pass_the_thread():
+            self._followers[spec.run_id] = follower
+            self._submissions[spec.run_id] = submission
+            if self._port.submit_now(spec, function=function, blocks=blocks, closed=closed):
+                if self.error is not None:  # the thread ended in this moment, and may not have seen the follower
+                    raise self.error
+                return
         self._enqueue(command)
 
     def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
@@ -264,6 +271,10 @@ class Link:
         self._commands.append(command)
         self._wake()
 
+    def _may_pass_the_thread(self) -> bool:
+        """Whether nothing that was said before is still to be sent, and nothing speaks against sending."""
+        return not self._commands and self._no_workers is None and self.error is None and not self._is_closing
+
     def _wake(self) -> None:
         if not self._is_awake.is_set():
             self._is_awake.set()
@@ -293,7 +304,8 @@ class Link:
     def _patience_s(self) -> float:
         if self._commands:
             return 0.0
-        return FULL_RETRY_S if any(submission.full_since for submission in self._submissions.values()) else PING_S / 2
+        is_refused = any(submission.full_since for submission in list(self._submissions.values()))
+        return FULL_RETRY_S if is_refused else PING_S / 2
 
     def _run_commands(self) -> None:
         if self._is_awake.is_set():  # a read that finds nothing would still hand the GIL to another thread
@@ -392,7 +404,7 @@ class Link:
                 self._give_up(follower, error)
 
     def _offer_again(self) -> None:
-        for submission in self._submissions.values():
+        for submission in list(self._submissions.values()):
             if submission.full_since is None:
                 continue
             blocks = list(submission.blocks)
@@ -434,7 +446,7 @@ class Link:
             self._offer_again()
 
     def _reread(self, now: float) -> None:
-        silent = [follower.run for follower in self._followers.values() if now - follower.run.heard_at > REREAD_S]
+        silent = [follower.run for follower in list(self._followers.values()) if now - follower.run.heard_at > REREAD_S]
         for run in silent[:REREAD_RUNS]:
             run.heard_at = now
             if run.run_id not in self._submissions:

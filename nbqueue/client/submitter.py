@@ -14,7 +14,7 @@ from nbqueue.client.result import AsyncResult, MapResult, Stream, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
 from nbqueue.core.task import RunSpec
-from nbqueue.wire.environment import environment_digest
+from nbqueue.wire.environment import current_environment
 from nbqueue.wire.function import Call, pack_function
 from nbqueue.wire.payload import pack_blocks
 
@@ -205,13 +205,16 @@ class Submitter:
         """The run of a call and its packed function."""
         if not callable(fn):
             raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
-        digest, body = pack_function(fn, call=call, retry_on=retry_on(self._options), blobs=broker.blobs)
+        environment = current_environment()
+        digest, body = pack_function(
+            fn, call=call, retry_on=retry_on(self._options), environment=environment, blobs=broker.blobs
+        )
         spec = RunSpec(
             run_id=os.urandom(16),
             function=digest,
             label=self._options["label"] or _name_of(fn),
             options=task_options(self._options, chunksize=chunksize),
-            environment=environment_digest(),
+            environment=environment.digest,
         )
         return spec, body
 

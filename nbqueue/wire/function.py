@@ -15,7 +15,7 @@ import msgspec
 
 from nbqueue.errors import NotSerializable
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
-from nbqueue.wire.environment import import_path
+from nbqueue.wire.environment import Environment
 from nbqueue.wire.payload import pickle_parts, unpack
 
 #: How an item becomes arguments.
@@ -51,6 +51,7 @@ def pack_function(
     *,
     call: Call,
     retry_on: tuple[type[BaseException], ...],
+    environment: Environment,
     blobs: BlobStore | None,
 ) -> tuple[bytes, bytes]:
     """Pack *function* for workers on this host.
@@ -61,12 +62,11 @@ def pack_function(
     Raises:
         NotSerializable: It, or something that it uses, cannot be pickled.
     """
-    place = (_utf8(os.getcwd()), tuple(map(_utf8, import_path())))
     modules = None if retry_on else _modules_of_constant(function)
-    key = (getattr(function, "__code__", None), modules, call, place)
+    key = (getattr(function, "__code__", None), modules, call, environment.digest)
     if modules is not None and (known := _PACKED.get(function)) is not None and known[0] == key:
         return known[1]
-    packed, is_inline = _pack(function, call, retry_on, blobs, place)
+    packed, is_inline = _pack(function, call, retry_on, environment, blobs)
     if modules is not None and is_inline:  # a file might be gone when the function is next submitted
         _PACKED[function] = key, packed
     return packed
@@ -76,8 +76,8 @@ def _pack(
     function: Callable[..., Any],
     call: Call,
     retry_on: tuple[type[BaseException], ...],
+    environment: Environment,
     blobs: BlobStore | None,
-    place: tuple[str, tuple[str, ...]],
 ) -> tuple[tuple[bytes, bytes], bool]:
     """The digest and the body, and whether the body holds everything itself."""
     try:
@@ -90,7 +90,7 @@ def _pack(
             "Create such objects inside the function, or pass what is needed to make them."
         ) from error.__cause__
     sources = dict(_cell_sources(function))
-    facts = _encode([call, sources, *place])
+    facts = _encode([call, sources, environment.folder, environment.path])
     digest = hashlib.blake2b(facts, digest_size=32)
     for part in parts:
         digest.update(part)
@@ -98,8 +98,7 @@ def _pack(
         packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
     else:
         packed = b"".join(parts)
-    folder, path = place
-    body = FunctionBody(packed, call, sources, folder, list(path))
+    body = FunctionBody(packed, call, sources, environment.folder, list(environment.path))
     return (digest.digest(), _encode(body)), not packed.startswith(b"F")
 
 
@@ -124,11 +123,6 @@ def _modules_of_constant(function: object) -> tuple[types.ModuleType, ...] | Non
 def _is_importable(value: object) -> bool:
     """Whether it is a module that travels by its name; one made in the notebook travels with what is in it."""
     return isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value
-
-
-def _utf8(path: str) -> str:
-    """A path that can be sent: names that are no UTF-8 lose what makes them so, and are not found on the worker."""
-    return path.encode(errors="replace").decode()
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -217,7 +217,7 @@ def spec(**options):
 @pytest.mark.parametrize(
     ("change", "reason", "kind"),
     [
-        ({"protocol": 99}, "the hub speaks protocol 1, this side 99", "environment"),
+        ({"protocol": 99}, f"the hub speaks protocol {PROTOCOL_VERSION}, this side 99", "environment"),
         ({"token": b"x" * 32}, "the token is not this hub's", "token"),
         ({"token": b""}, "the token is not this hub's", "token"),
         ({"role": "admin"}, "there is no role 'admin'", ""),

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from nbqueue.wire.environment import environment_digest
+from nbqueue.wire.environment import current_environment
 
 
 @pytest.fixture
@@ -25,38 +25,38 @@ def import_file(tmp_path, monkeypatch):
 
 
 def test_nothing_changed_is_the_same_environment():
-    assert environment_digest() == environment_digest()
-    assert 16 == len(environment_digest())
+    assert current_environment().digest == current_environment().digest
+    assert 16 == len(current_environment().digest)
 
 
 def test_another_folder_is_another_environment(tmp_path, monkeypatch):
-    before = environment_digest()
+    before = current_environment().digest
     monkeypatch.chdir(tmp_path)
 
-    assert before != environment_digest()
+    assert before != current_environment().digest
 
 
 def test_another_import_path_is_another_environment(monkeypatch):
-    before = environment_digest()
+    before = current_environment().digest
     monkeypatch.setattr(sys, "path", ["/of/a/test", *sys.path])
 
-    assert before != environment_digest()
+    assert before != current_environment().digest
     monkeypatch.undo()
-    assert before == environment_digest()
+    assert before == current_environment().digest
 
 
 def test_an_imported_module_belongs_to_the_environment(import_file):
-    before = environment_digest()
+    before = current_environment().digest
     import_file("users_first_module_of_a_test")
 
-    assert before != environment_digest()
+    assert before != current_environment().digest
 
 
 @pytest.mark.parametrize("text", ["VALUE = 1000\n", "VALUE = 2\n"])
 def test_an_edited_module_is_another_environment(import_file, text):
     # Given a module that was imported and looked at
     file = import_file("users_edited_module_of_a_test_" + str(len(text)))
-    before = environment_digest()
+    before = current_environment().digest
 
     # When its file is saved, with another length or only at another time
     saved_at = file.stat().st_mtime_ns
@@ -64,23 +64,23 @@ def test_an_edited_module_is_another_environment(import_file, text):
     os.utime(file, ns=(saved_at + 1, saved_at + 1))
 
     # Then it is another environment
-    assert before != environment_digest()
+    assert before != current_environment().digest
 
 
 def test_a_deleted_module_is_no_trouble(import_file):
     file = import_file("users_deleted_module_of_a_test")
-    before = environment_digest()
+    before = current_environment().digest
     file.unlink()
 
-    assert before != environment_digest()
+    assert before != current_environment().digest
 
 
 @pytest.mark.parametrize("name", ["os", "msgspec", "nbqueue"])
 def test_modules_of_python_and_of_packages_do_not_belong_to_it(name, monkeypatch):
     # Given a library's file, imported once more under a name that was never seen
-    before = environment_digest()
+    before = current_environment().digest
     module = types.ModuleType(f"alias_of_{name}_in_a_test")
     module.__file__ = sys.modules[name].__file__
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    assert before == environment_digest()
+    assert before == current_environment().digest

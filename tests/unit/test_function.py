@@ -14,6 +14,7 @@ import pytest
 
 from nbqueue.errors import NotSerializable
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
+from nbqueue.wire.environment import current_environment
 from nbqueue.wire.function import MAX_SOURCE, load_function, pack_function
 
 
@@ -35,7 +36,7 @@ def cell(text, number=1, **names):
 
 
 def packed(function, *, call="one", retry_on=(), blobs=None):
-    return pack_function(function, call=call, retry_on=retry_on, blobs=blobs)
+    return pack_function(function, call=call, retry_on=retry_on, environment=current_environment(), blobs=blobs)
 
 
 def sent(function, **more):

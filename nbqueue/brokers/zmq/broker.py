@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
 from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.codec import encode
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -59,6 +61,8 @@ HELLO_TIMEOUT_S = 5.0
 FAREWELL_S = 1.0
 #: Messages that travel in one packet at most.
 FLUSH_MESSAGES = 64
+#: Larger packets are not sent from other threads: the socket might take only a part.
+SEND_NOW_BYTES = 16 * 1024
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -108,6 +112,7 @@ class _Link:
         self._waits_for_room = False
         self._early: list[Any] = []
         self._unsent: list[msgspec.Struct] = []
+        self._sending = threading.Lock()
 
     def _connect(self) -> socket.socket:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -157,10 +162,11 @@ class _Link:
 
     def flush(self) -> None:
         """Send what is queued, as far as there is room; never blocks."""
+        if not self._unsent and not self._stream.has_unsent and not self._waits_for_room:
+            return
         try:
-            if self._stream.has_unsent:
+            with self._sending:
                 self._stream.flush()
-            if self._unsent:
                 messages, self._unsent = self._unsent, []
                 self._stream.send(messages)
         except OSError:
@@ -169,6 +175,14 @@ class _Link:
             self._waits_for_room = self._stream.has_unsent
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waits_for_room else 0)
             self._selector.modify(self._stream, wanted)
+
+    def send_now(self, message: msgspec.Struct) -> bool:
+        """Send a small message at once, from any thread, unless others are queued; whether it was sent."""
+        packet = encode([message])
+        if len(packet) > SEND_NOW_BYTES:
+            return False
+        with self._sending:
+            return not self._unsent and self._stream.send_now(packet)
 
     def receive(self) -> list[Any]:
         """All that has arrived."""
@@ -183,7 +197,7 @@ class _Link:
             raise EnvironmentMismatch(str(error)) from None
         if not is_connected and not messages:
             raise BrokerUnavailable(
-                f"the hub (pid {self._connection.pid}) has ended, and its runs with it; its log is "
+                f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is "
                 f"{self._connection.log}"
             )
         return messages
@@ -229,6 +243,10 @@ class ZmqClientPort(ClientPort):
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.submit`."""
         self._link.send(Submit(spec, function, list(blocks), closed))
+
+    def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
+        """See `ClientPort.submit_now`."""
+        return self._link.send_now(Submit(spec, function, list(blocks), closed))
 
     def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.feed`."""

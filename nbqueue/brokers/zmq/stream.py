@@ -58,6 +58,17 @@ class Stream(Generic[Message]):
                 del packet[:sent]
                 self._unsent = packet
 
+    def send_now(self, packet: bytearray) -> bool:
+        """Send a small packet at once and as a whole, or do nothing; whether it was sent."""
+        if self._unsent:
+            return False
+        try:
+            sent = self._socket.send(packet)
+        except OSError:  # no room, or the other end is gone, which the next read says
+            return False
+        self._unsent += packet[sent:]  # nothing, on systems that take a small packet as a whole or not at all
+        return True
+
     def flush(self) -> None:
         """Send what waits, as far as there is room. Raises as `send` does."""
         if self._unsent:
