@@ -197,8 +197,7 @@ class _Link:
             raise EnvironmentMismatch(str(error)) from None
         if not is_connected and not messages:
             raise BrokerUnavailable(
-                f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is "
-                f"{self._connection.log}"
+                f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is {self._connection.log}"
             )
         return messages
 

@@ -346,7 +346,7 @@ class Hub:
         asked = self._dispatcher.order(client_id, request, order, worker_ids)
         if isinstance(order, EndWork):  # local ones among them are not to be started again
             self._dismissed.update(worker_id for worker_id, _ in asked.workers)
-        self._answer(client_id, WereAsked(asked))
+        self._tell(client_id, WereAsked(asked))
 
     # -- local workers -------------------------------------------------------------------------------------------------
 
