@@ -1,0 +1,36 @@
+"""Stopping work from the page while a cell blocks, as a user sees it."""
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.timeout(120)
+
+NAPS = "import nbqueue, time\nrun = nbqueue.map(time.sleep, [60, 60], label='naps')\nrun.get()"
+NEXT = "print('the next cell', 'runs')"
+SUBSHELLS = "@jupyterlab/apputils-extension/kernels-settings"
+
+
+@pytest.mark.parametrize("subshells", ["perCommTarget", "disabled"])
+def test_cancel_while_get_blocks_stops_the_run_within_two_seconds(notebook, subshells):
+    # Given a cell that waits in get(), in a Lab that does, or does not, handle clicks in a subshell
+    notebook.lab.set(SUBSHELLS, commsOverSubshells=subshells)
+    notebook.write(NAPS, NEXT).open().run(1)
+    expect(notebook.output(1)).to_contain_text("2 of 2 slots")
+    notebook.picture(f"cancel-{subshells}-before")
+
+    # When Cancel is clicked
+    clicked = time.monotonic()
+    notebook.button("Cancel").click()
+
+    # Then the run ends, the card says so and has no button any more
+    expect(notebook.output(1)).to_contain_text("TaskRevoked", timeout=5000)
+    assert time.monotonic() - clicked < 2
+    expect(notebook.output(1)).to_contain_text("0 of 2 done, revoked")
+    expect(notebook.button("Cancel")).to_have_count(0)
+
+    # And the next cell runs
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("the next cell runs")
+    notebook.picture(f"cancel-{subshells}-after")
