@@ -110,5 +110,13 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext nbqueue``: the magics ``%%remote``, ``%remote`` and ``%nbq``."""
+    from nbqueue._api import default_app
+    from nbqueue.notebook.magics import register
+
+    register(shell, default_app)
+
+
 def __dir__() -> list[str]:
     return __all__

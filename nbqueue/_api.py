@@ -97,6 +97,11 @@ _default = _Default()
 atexit.register(_default.close)
 
 
+def default_app() -> App:
+    """The app that the functions of this module use."""
+    return _default.app()
+
+
 def connect(url: str | None = None, *, name: str | None = None, workers: int | None = None) -> App:
     """Connect the functions of this module to a broker; start it if need be.
 

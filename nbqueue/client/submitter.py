@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from nbqueue.brokers.base import Broker
 from nbqueue.client.feeder import Feeder
@@ -21,6 +21,7 @@ from nbqueue.wire.payload import pack_blocks
 #: Items that `imap` keeps ahead of the consumer.
 IMAP_BUFFERSIZE = 10_000
 
+Handle = TypeVar("Handle", bound=AsyncResult)
 Progress = bool | str | dict[str, Any]
 OnError = Literal["raise", "return", "skip"]
 
@@ -68,13 +69,17 @@ class Submitter:
             NotSerializable: The function or an argument cannot be pickled.
             BrokerUnavailable: The broker cannot be reached or started.
         """
+        return self.submit_as(AsyncResult, fn, *args, **kwargs)
+
+    def submit_as(self, kind: type[Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:
+        """`submit` with a handle of another *kind*."""
         link, broker = self._app.connection()
         call, argument = _as_item(args, kwargs)
         spec, body = self._pack(fn, call, broker)
         blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         run = ClientRun(spec.run_id, spec.label)
         run.expect(1, closed=True)
-        handle = AsyncResult(run, link, broker.blobs, attendant=self._app.display)
+        handle = kind(run, link, broker.blobs, attendant=self._app.display)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         return handle
 

@@ -41,7 +41,8 @@ class Names(NamedTuple):
 
 def compile_cell(source: str, filename: str = "<cell>") -> types.CodeType:
     """Compile a cell; raises `SyntaxError` as the cell itself would."""
-    return compile(source, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    code: types.CodeType = compile(source, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code
 
 
 def analyse(source: str, transform: Transform = str) -> Names:

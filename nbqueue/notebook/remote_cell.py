@@ -1,7 +1,7 @@
 """Runs a cell in a slot as a kernel would, and packs what it leaves behind.
 
-The function `run_cell` is what `%%remote` submits. It works in a shell of IPython's own, so the last expression, magics,
-``!commands``, top-level ``await`` and figures are what they are in a notebook.
+The function `run_cell` is what `%%remote` submits. It works in a shell of IPython's own, so the last expression,
+magics, ``!commands``, top-level ``await`` and figures are what they are in a notebook.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import functools
 import os
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from nbqueue.wire.namespace import PackedNames, pack_names, unpack_names, unpackable
 
-__all__ = ["RemoteCell", "CellResult", "Shown", "run_cell", "take_names"]
+__all__ = ["CellResult", "RemoteCell", "Shown", "run_cell", "take_names"]
 
 #: The last value of a cell, among its names.
 VALUE = "last value"
@@ -34,7 +33,6 @@ class RemoteCell(msgspec.Struct, frozen=True, kw_only=True):
     filename: str  #: by which the notebook knows its lines
     names: PackedNames  #: that it reads
     wanted: tuple[str, ...] | None = None  #: names that are to come back; None: those that it sets
-    is_ending_loudly: bool = True
 
 
 class Shown(str):
@@ -104,7 +102,9 @@ def _left(shell: Any, cell: RemoteCell, before: dict[str, Any], value: dict[str,
     if cell.wanted is not None:
         changed = {name: namespace[name] for name in cell.wanted if name in namespace}
     deleted = tuple(name for name in before if name not in namespace and name not in shell.own_names)
-    stayed = {} if cell.wanted is None else {name: "the cell did not set it" for name in cell.wanted if name not in changed}
+    stayed = (
+        {} if cell.wanted is None else {name: "the cell did not set it" for name in cell.wanted if name not in changed}
+    )
     names = changed | value
     try:
         return Left(names=pack_names(names, namespace), deleted=deleted, stayed=stayed)
@@ -186,6 +186,9 @@ def _shell_class() -> type[Any]:
         displayhook_class = Type(Hook)
         compiler_class = Type(Compiler)
 
+        cell: RemoteCell | None = None
+        own_names: frozenset[str] = frozenset()
+
         def init_history(self) -> None:
             super().init_history()
             self.history_manager.enabled = False
@@ -200,9 +203,6 @@ def _shell_class() -> type[Any]:
             sys.modules["__main__"] = self.user_module
             self.own_names = frozenset(self.user_ns)
             return self.user_ns
-
-        cell: RemoteCell | None = None
-        own_names: frozenset[str] = frozenset()
 
         def transform_cell(self, raw_cell: str) -> str:
             if self.cell is not None and raw_cell == self.cell.raw:
@@ -226,6 +226,3 @@ def _shell_class() -> type[Any]:
 
     shell_class = SlotShell
     return shell_class
-
-
-Publish = Callable[..., None]
