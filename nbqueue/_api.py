@@ -45,6 +45,14 @@ class _Display:
         pump = sys.modules.get("nbqueue.notebook.pump")
         return nullcontext() if pump is None else pump.PUMP.installed()
 
+    def occasion(self) -> object:
+        """Which cell of a notebook or an IPython terminal runs now."""
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython is not None else None
+        if shell is None:
+            return None
+        return shell.execution_count if not hasattr(shell, "kernel") else shell.get_parent()["header"].get("msg_id")
+
 
 _display = _Display()
 
@@ -156,7 +164,8 @@ def map(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywords: Any) -
         fn: Called with one item of each iterable.
         *iterables: Read up to the end of the shortest.
         **keywords: chunksize="auto", buffersize=None, ordered=True, timeout=None, on_error="raise"|"return"|"skip",
-            progress=True, desc=None, total=None, label=None, and task options; see `Submitter.map`.
+            progress=True, desc=None, total=None, label=None, on_interrupt="revoke"|"detach", and task options; see
+            `Submitter.map`.
 
     Returns:
         A `MapResult`: iterate it, index it, or ``get()`` the whole list.

@@ -41,6 +41,7 @@ PLACES = {
     "redis": ("brokers.redis",),
     "rich": ("cli",),
     "tqdm": ("notebook",),
+    "traitlets": ("notebook",),
     "zmq": ("brokers.zmq",),
 }
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, overload
 import msgspec
 
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.interrupts import Interrupts, OnInterrupt
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant, slices, wait_until
@@ -54,7 +55,13 @@ class AsyncResult(Future[Any]):
     """
 
     def __init__(
-        self, run: ClientRun, link: Link, blobs: BlobStore | None, *, attendant: Attendant | None = None
+        self,
+        run: ClientRun,
+        link: Link,
+        blobs: BlobStore | None,
+        *,
+        attendant: Attendant | None = None,
+        on_interrupt: OnInterrupt = "revoke",
     ) -> None:
         super().__init__()
         self.run = run
@@ -63,6 +70,7 @@ class AsyncResult(Future[Any]):
         self._link = link
         self._blobs = blobs
         self._attendant = attendant or NoAttendant()
+        self._interrupts = Interrupts(self._attendant.occasion, on_interrupt)
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
@@ -115,7 +123,9 @@ class AsyncResult(Future[Any]):
         """
         if not self.done():
             self._refuse_to_wait_in_the_io_thread()
-            if not wait_until(self._ends_within, self._attendant, timeout):
+            with self._interrupts.answered(self.run, self.revoke, self._finish_view):
+                is_over = wait_until(self._ends_within, self._attendant, timeout)
+            if not is_over:
                 raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on")
         self._finish_view()
 
@@ -340,8 +350,9 @@ class MapResult(AsyncResult):
         feeder: Feeder | None = None,
         is_stream: bool = False,
         attendant: Attendant | None = None,
+        on_interrupt: OnInterrupt = "revoke",
     ) -> None:
-        super().__init__(run, link, blobs, attendant=attendant)
+        super().__init__(run, link, blobs, attendant=attendant, on_interrupt=on_interrupt)
         self._on_error = on_error
         self._ordered = ordered
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -489,7 +500,9 @@ class MapResult(AsyncResult):
     def _sleep(self, deadline: float | None) -> None:
         """Wait for news; the caller holds ``run.changed``."""
         self._refuse_to_wait_in_the_io_thread()
-        if not any(self.run.changed.wait(pause) for pause in slices(self._attendant, deadline)):
+        with self._interrupts.answered(self.run, self.revoke, self._finish_view):
+            has_news = any(self.run.changed.wait(pause) for pause in slices(self._attendant, deadline))
+        if not has_news:
             raise TimeoutError(f"{self!r} is not done in time; it goes on")
 
     def _feed(self, ended: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from nbqueue.brokers.base import Broker
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
 from nbqueue.client.options import check_options, retry_on, task_options
 from nbqueue.client.result import AsyncResult, MapResult, Stream, View
@@ -97,6 +98,7 @@ class Submitter:
         desc: str | None = None,
         total: int | None = None,
         label: str | None = None,
+        on_interrupt: OnInterrupt = "revoke",
         **task_options: Any,
     ) -> MapResult:
         """Run *fn* over items: ``fn(x)`` for one iterable, ``fn(x, y)`` for two, up to the shortest.
@@ -115,6 +117,8 @@ class Submitter:
             desc: Title of the card; default: the label.
             total: Number of items, for the card, when the input is lazy.
             label: Name of the run; default: that of the function.
+            on_interrupt: What an interrupt (■, Ctrl-C) of a wait does. "revoke": it stops the map if the same cell or
+                script has made it, else only the wait. "detach": it only stops the wait.
             **task_options: As for `App.options`.
 
         Returns:
@@ -140,6 +144,7 @@ class Submitter:
             desc=desc,
             total=total,
             label=label,
+            on_interrupt=on_interrupt,
             **task_options,
         )
 
@@ -175,6 +180,7 @@ class Submitter:
         desc: str | None = None,
         total: int | None = None,
         label: str | None = None,
+        on_interrupt: OnInterrupt = "revoke",
         **task_options: Any,
     ) -> MapResult:
         size = _check_map(chunksize, buffersize, on_error)
@@ -194,14 +200,19 @@ class Submitter:
             feeder=feeder,
             is_stream=buffersize is not None,
             attendant=self._app.display,
+            on_interrupt=on_interrupt,
         )
         link.submit(spec, body, [], closed=False, follower=handle)
         handle.show_in(self._app.display.show(handle, progress=progress, desc=desc))
-        if buffersize is None:
-            feeder.feed_all()
-            link.wait_until_accepted(run)
-        else:
-            feeder.top_up(0)
+        try:
+            if buffersize is None:
+                feeder.feed_all()
+                link.wait_until_accepted(run)
+            else:
+                feeder.top_up(0)
+        except KeyboardInterrupt:  # nobody will get the handle
+            handle.revoke()
+            raise
         return handle
 
     def _pack(

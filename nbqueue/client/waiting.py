@@ -22,6 +22,9 @@ class Attendant(Protocol):
     def attending_loop(self) -> AbstractContextManager[None]:
         """The same while an event loop runs instead of waiting."""
 
+    def occasion(self) -> object:
+        """Which cell runs now; in a script always the same."""
+
 
 class NoAttendant:
     """There is nothing to look after: in scripts, and in threads."""
@@ -33,6 +36,10 @@ class NoAttendant:
     def attending_loop(self) -> AbstractContextManager[None]:
         """Nothing is ever due."""
         return contextlib.nullcontext()
+
+    def occasion(self) -> object:
+        """There are no cells."""
+        return None
 
 
 def slices(attendant: Attendant, deadline: float | None) -> Iterator[float | None]:

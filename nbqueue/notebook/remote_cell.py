@@ -142,8 +142,10 @@ class _Last(msgspec.Struct):
 @functools.cache
 def _shell() -> Any:
     """The shell of this process; made when the first cell comes, in a tenth of a second."""
-    os.environ.setdefault("MPLBACKEND", _BACKEND)
-    return _shell_class().instance()
+    from traitlets.config import Config
+
+    # A history would be a thread and a file, in each slot, of what nobody typed there.
+    return _shell_class().instance(config=Config({"HistoryManager": {"enabled": False}}))
 
 
 @functools.cache
@@ -189,14 +191,11 @@ def _shell_class() -> type[Any]:
         cell: RemoteCell | None = None
         own_names: frozenset[str] = frozenset()
 
-        def init_history(self) -> None:
-            super().init_history()
-            self.history_manager.enabled = False
-
         def begin(self, cell: RemoteCell) -> dict[str, Any]:
             """Make a fresh namespace for *cell*."""
             self.cell = cell
             self.displayhook.last = None
+            os.environ.setdefault("MPLBACKEND", _BACKEND)
             self.user_module = types.ModuleType("__main__")
             self.user_ns = self.user_module.__dict__
             self.init_user_ns()

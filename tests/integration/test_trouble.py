@@ -2,8 +2,6 @@
 
 import json
 import re
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -316,27 +314,6 @@ def test_a_hub_that_cannot_start_says_why(own_hub, says):
     # When a hub is wanted, then the last line of its log is told
     says(nbqueue.BrokerUnavailable, r"could not be started: .*\(its log is .*\.log\)", square, own_hub)
     own_hub.wait_until_gone()
-
-
-def test_ctrl_c_while_waiting_leaves_app_and_run_intact(own_hub, wait_until):
-    # Given a script that waits for a run
-    script = own_hub.write_script("""
-        import nbqueue, time
-        handle = nbqueue.submit(lambda: time.sleep(1) or "done")
-        try:
-            print("started", flush=True)
-            handle.get()
-        except KeyboardInterrupt:
-            print(handle.get(10))
-    """)
-    client = own_hub.start(sys.executable, str(script))
-    assert "started\n" == client.stdout.readline()
-
-    # When it is interrupted
-    client.send_signal(signal.SIGINT)
-
-    # Then only the waiting ends
-    assert "done\n" == client.communicate(timeout=10)[0]
 
 
 def test_nothing_is_written_outside_the_runtime_folder_and_the_blob_folders(own_hub):

@@ -110,3 +110,37 @@ def test_what_a_cell_prints_after_a_click_is_its_own(kernel):
     kernel.reply_to(cell)
 
     assert "stopped\n" == kernel.printed_under(cell)
+
+
+def test_an_interrupt_revokes_what_the_same_cell_has_submitted(kernel):
+    # Given a cell that maps and waits
+    cell = kernel.start(MAP + "run.get()")
+    kernel.wait_until_shown("2 of 2 slots")
+
+    # When the kernel is interrupted
+    kernel.manager.interrupt_kernel()
+    pressed = time.monotonic()
+    reply = kernel.reply_to(cell)
+
+    # Then the run is revoked, its card is final, and the next cell runs
+    assert time.monotonic() - pressed < 2.5
+    assert "KeyboardInterrupt" == reply["ename"]
+    assert "0 of 2 done, revoked" in kernel.shown_under(cell)[0]["text/plain"]
+    assert "nbqueue: revoked 'naps'" in kernel.printed_under(cell)
+    assert "ok" == kernel.run("assert run.state == 'REVOKED'")["status"]
+
+
+def test_an_interrupt_of_a_wait_for_an_earlier_cell_only_ends_the_wait(kernel):
+    # Given a cell that waits for the run of another
+    kernel.run(MAP)
+    cell = kernel.start("print('waiting'); run.get()")
+    kernel.wait_for(lambda m: "waiting" in m["content"].get("text", ""), "the wait", parent=cell)
+    kernel.wait_until_shown("2 of 2 slots")
+
+    # When the kernel is interrupted
+    kernel.manager.interrupt_kernel()
+
+    # Then the run goes on
+    assert "KeyboardInterrupt" == kernel.reply_to(cell)["ename"]
+    assert "goes on" in kernel.printed_under(cell)
+    assert "ok" == kernel.run("assert run.state == 'STARTED'; run.revoke()")["status"]

@@ -89,7 +89,7 @@ def test_a_cell_that_does_not_compile_raises_what_it_would_raise_in_the_notebook
         analyse("for in x:")
 
 
-# -- a cell that is run must not have read or set anything that the analysis did not say ----------------------------------
+# -- a cell that is run has read and set nothing that the analysis did not say ----------------------------------------
 
 NAME = st.sampled_from(["a", "b", "c", "d"])
 VALUE = st.one_of(

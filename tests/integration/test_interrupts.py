@@ -1,0 +1,56 @@
+"""Ctrl-C in a script: what waits ends, what the script has submitted is revoked, unless it says otherwise."""
+
+import sys
+
+import pytest
+
+SCRIPT = """
+    import nbqueue, os, signal, threading, time
+
+    {call}
+    while not handle.run.counts.running:
+        time.sleep(0.01)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        {wait}
+    except KeyboardInterrupt:
+        print(handle.state)
+        print(nbqueue.submit(abs, -7).get(10))
+"""
+
+
+def interrupted(hub, call, wait):
+    """What a script prints that is interrupted while it waits."""
+    ended = hub.run(sys.executable, str(hub.write_script(SCRIPT.format(call=call, wait=wait))))
+    return ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("wait", ["handle.get()", "handle.exception()", "handle.result(60)"])
+def test_an_interrupt_revokes_what_the_script_waits_for(hub, wait):
+    output, errors = interrupted(hub, "handle = nbqueue.submit(time.sleep, 60)", wait)
+
+    assert "REVOKED\n7\n" == output
+    assert "revoked 'sleep'" in errors
+
+
+@pytest.mark.parametrize("wait", ["handle.get()", "handle[1]", "next(iter(handle))", "handle.exception(60)"])
+def test_an_interrupt_revokes_a_map_and_says_what_was_kept(hub, wait):
+    output, errors = interrupted(hub, "handle = nbqueue.map(time.sleep, [60, 60, 0], label='naps')", wait)
+
+    assert "REVOKED\n7\n" == output
+    assert "revoked 'naps'" in errors
+    assert "0 of 3 items are done" in errors
+
+
+def test_a_map_that_says_so_goes_on(hub):
+    call = "handle = nbqueue.map(time.sleep, [2], label='naps', on_interrupt='detach')"
+    output, errors = interrupted(hub, call, "handle.get()")
+
+    assert "STARTED\n7\n" == output
+    assert "'naps'" in errors
+    assert "goes on" in errors
+
+
+def test_nonsense_for_on_interrupt_is_refused(app):
+    with pytest.raises(ValueError, match='on_interrupt must be "revoke" or "detach"'):
+        app.map(abs, [1], on_interrupt="stop")
