@@ -19,7 +19,7 @@ test: static kernels  ## format, lint, types, then every test
 
 ##@ For daily work
 check: static  ## format, lint, types, layers, unit tests, contract tests on the memory broker; under a minute
-	$(PY) -m pytest $(wildcard tests/unit tests/contract) tests/test_*.py -k "not (contract and zmq)" $(ARGS)
+	$(PY) -m pytest $(wildcard tests/unit tests/contract) tests/test_*.py -k "not (contract and (zmq or redis))" $(ARGS)
 
 format: $(VENV)/.ready-dev  ## rewrite the files in the house format
 	$(RUFF) format

@@ -27,15 +27,12 @@ if TYPE_CHECKING:
         imap_unordered,
         map,
         options,
-        revoke,
         starmap,
         start_workers,
         submit,
         wait,
     )
-    from nbqueue.client.map_result import ItemError, MapResult
-    from nbqueue.client.result import AsyncResult
-    from nbqueue.client.revoking import RevokeReport
+    from nbqueue.client.result import AsyncResult, ItemError, MapResult
     from nbqueue.errors import (
         BrokerUnavailable,
         EnvironmentMismatch,
@@ -68,7 +65,6 @@ __all__ = [
     "ProtocolError",
     "QueueFull",
     "RemoteError",
-    "RevokeReport",
     "SealBroken",
     "TaskExpired",
     "TaskRevoked",
@@ -85,7 +81,6 @@ __all__ = [
     "imap_unordered",
     "map",
     "options",
-    "revoke",
     "starmap",
     "start_workers",
     "submit",
@@ -96,23 +91,10 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *(
-            "App",
-            "as_completed",
-            "connect",
-            "current_task",
-            "imap",
-            "imap_unordered",
-            "map",
-            "options",
-            "revoke",
-            "starmap",
-        ),
+        *("App", "as_completed", "connect", "current_task", "imap", "imap_unordered", "map", "options", "starmap"),
         *("start_workers", "submit", "wait"),
     ),
-    "nbqueue.client.map_result": ("ItemError", "MapResult"),
-    "nbqueue.client.result": ("AsyncResult",),
-    "nbqueue.client.revoking": ("RevokeReport",),
+    "nbqueue.client.result": ("AsyncResult", "ItemError", "MapResult"),
     "builtins": ("TimeoutError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -5,9 +5,12 @@ is. Every call of a harness object returns only when the broker has carried it o
 asserted without waiting for it.
 """
 
+import atexit
 import itertools
+import math
 import os
 import random
+import secrets
 import select
 import shutil
 import tempfile
@@ -16,11 +19,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
+import msgspec
 import pytest
+import redis
 
 from nbqueue.brokers.base import ClientPort, WorkerPort
 from nbqueue.brokers.memory import MemoryBroker
+from nbqueue.brokers.redis.address import parse
+from nbqueue.brokers.redis.broker import RedisBroker
+from nbqueue.brokers.redis.scripts import Script, scripts
 from nbqueue.brokers.sealed import SealedBroker
 from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
@@ -67,6 +76,7 @@ from nbqueue.wire.messages import (
     WereAsked,
 )
 from nbqueue.wire.seal import Sealer, SealingKey
+from tests.redis_servers import RedisServer
 
 #: A hub that has not answered by then never will.
 PATIENCE_S = 10.0
@@ -88,12 +98,15 @@ class FakeClock:
 
     def __init__(self):
         self.now = 1000.0
+        self.listeners = []
 
     def __call__(self):
         return self.now
 
     def advance(self, seconds):
         self.now += seconds
+        for tell in self.listeners:
+            tell()
 
 
 # -- transports --------------------------------------------------------------------------------------------------------
@@ -211,7 +224,102 @@ class SealedTransport(MemoryTransport):
         super().cut(port._port)
 
 
-TRANSPORTS = {"memory": MemoryTransport, "sealed": SealedTransport, "zmq": ZmqTransport}
+class RedisTransport:
+    """A real server; its scripts read the test's clock."""
+
+    version = "own"
+    _servers: ClassVar[dict[str, RedisServer]] = {}  # one for all tests, of each version
+
+    def __init__(self, clock, limits):
+        server = self._server()
+        self._client = server.client()
+        address = parse(f"{server.url}?namespace={secrets.token_hex(4)}")
+        self._clock, self._prefix, self._limits = clock, address.prefix, limits or Limits()
+        clock.listeners.append(self._set_clock)
+        self._set_clock()
+        self._broker = RedisBroker(address, limits=self._limits, tick_s=math.inf, make_scripts=scripts_of_tests)
+        knows_flags = int(self._client.info("server")["redis_version"].split(".")[0]) >= 7
+        self._tick = self._client.register_script(scripts_of_tests(knows_flags=knows_flags)["tick"].source)
+        self.open_client = self._broker.open_client
+        self.open_worker = self._broker.open_worker
+
+    @classmethod
+    def _server(cls) -> RedisServer:
+        if cls.version not in cls._servers:
+            cls._servers[cls.version] = server = RedisServer(cls.version)
+            atexit.register(server.close)
+        return cls._servers[cls.version]
+
+    def _set_clock(self) -> None:
+        self._client.set(self._prefix + "clock", repr(self._clock.now))
+
+    def tick(self) -> None:
+        limits = self._limits
+        figures = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes, 0]
+        self._tick(keys=[self._prefix], args=[msgspec.msgpack.encode(figures), msgspec.msgpack.encode(["t"])])
+
+    def receive_from_client_port(self, port: ClientPort) -> list[ToClientPeer]:
+        return self._receive(port)
+
+    def receive_from_worker_port(self, port: WorkerPort) -> list[ToWorkerPeer]:
+        return self._receive(port)
+
+    def _receive(self, port):
+        """All messages until everything asked is answered, and everything in the port's stream was read."""
+        session, messages = port._session, []
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert time.monotonic() < deadline, "the server does not answer"
+            arrived = port.receive()
+            messages += arrived
+            if not arrived and session.is_quiet and session.last_entry == self._last_entry(session):
+                return messages
+            if not arrived:
+                select.select([port.fileno()], [], [], 0.001)
+
+    def _last_entry(self, session) -> str:
+        try:
+            return self._client.xinfo_stream(session._stream)["last-generated-id"].decode()
+        except redis.ResponseError:
+            return session.last_entry  # nothing was ever said, or it is forgotten
+
+    def await_farewell(self, worker_id: bytes) -> None:
+        pass  # closing a port waits for it
+
+    def cut(self, port: ClientPort) -> None:
+        """Break the connection without a farewell."""
+        port._is_open = False
+        port._session.close()
+
+    def close(self) -> None:
+        self._client.flushall()
+        self._client.close()
+
+
+class OldRedisTransport(RedisTransport):
+    """The oldest version that we support."""
+
+    version = "6.2"
+
+
+def scripts_of_tests(*, knows_flags: bool) -> dict[str, Script]:
+    """The scripts with the test's clock in place of the server's."""
+    real = "local function clock() local t = call('TIME'); return t[1] + t[2] / 1e6 end"
+    ours = "local function clock() return tonumber(call('GET', P .. 'clock')) end"
+    found = {}
+    for name, script in scripts(knows_flags=knows_flags).items():
+        assert script.source.count(real) == 1
+        found[name] = Script(name, script.source.replace(real, ours))
+    return found
+
+
+TRANSPORTS = {
+    "memory": MemoryTransport,
+    "sealed": SealedTransport,
+    "zmq": ZmqTransport,
+    "redis": RedisTransport,
+    "old-redis": OldRedisTransport,
+}
 
 
 # -- harness -----------------------------------------------------------------------------------------------------------

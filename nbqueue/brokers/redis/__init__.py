@@ -1,0 +1,1 @@
+"""Redis or Valkey as the broker: every transition is one Lua script."""

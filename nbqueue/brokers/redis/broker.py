@@ -1,0 +1,60 @@
+"""A Redis or Valkey server as the broker."""
+
+from __future__ import annotations
+
+from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
+from nbqueue.brokers.redis.address import Address
+from nbqueue.brokers.redis.client_port import RedisClientPort
+from nbqueue.brokers.redis.scripts import scripts
+from nbqueue.brokers.redis.session import ClockScripts, Listener, Session
+from nbqueue.brokers.redis.worker_port import RedisWorkerPort
+from nbqueue.core.dispatcher import Limits
+from nbqueue.core.exchange import WorkerInfo
+from nbqueue.wire.blobs import BlobStore
+
+#: Longer than on one machine: networks stall, and a failover takes its time. The server's own maxmemory is the limit of
+#: bytes, so ours is out of the way.
+LIMITS = Limits(lease_s=30.0, max_bytes=2**46)
+#: Every port looks at the clock so often; it costs the server some microseconds.
+TICK_S = 1.0
+
+
+class RedisBroker(Broker):
+    """The server behind an address. Ports connect to it directly; nothing of ours runs in between."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        limits: Limits = LIMITS,
+        tick_s: float = TICK_S,
+        make_scripts: ClockScripts = scripts,
+    ) -> None:
+        """Use the server at *address*; *make_scripts* lets tests bring a clock of their own."""
+        self._address = address
+        self._limits = limits
+        self._tick_s = tick_s
+        self._make_scripts = make_scripts
+
+    @property
+    def blobs(self) -> BlobStore | None:
+        """None: payloads travel through the server."""
+        return None
+
+    def open_client(self, client_id: bytes) -> ClientPort:
+        """See `Broker.open_client`."""
+        return RedisClientPort(client_id, lambda port: self._open_session(port, b"n:" + client_id))
+
+    def open_worker(self, info: WorkerInfo) -> WorkerPort:
+        """See `Broker.open_worker`."""
+        return RedisWorkerPort(info, lambda port: self._open_session(port, b"w:" + info.worker_id + b":in"))
+
+    def _open_session(self, listener: Listener, stream: bytes) -> Session:
+        return Session(
+            self._address,
+            stream=self._address.prefix.encode() + stream,
+            limits=self._limits,
+            listener=listener,
+            tick_s=self._tick_s,
+            make_scripts=self._make_scripts,
+        )

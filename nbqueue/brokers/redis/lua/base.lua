@@ -1,0 +1,52 @@
+-- Shared by all scripts: names, the clock, msgpack, and the figures of the whole broker.
+-- KEYS[1]: prefix of all keys, with the hash tag that keeps them in one slot. ARGV[1]: limits. ARGV[2...]: operations.
+local P = KEYS[1]
+local call = redis.call
+local pack = cmsgpack.pack
+local unpack_one = cmsgpack.unpack
+local floor, min, max = math.floor, math.min, math.max
+
+-- No clock but the server's is ever asked: clients send durations.
+local function clock() local t = call('TIME'); return t[1] + t[2] / 1e6 end
+local now = clock()
+
+local limits = unpack_one(ARGV[1])
+local LEASE_S, CLIENT_LEASE_S, MAX_ITEMS, MAX_BYTES = limits[1], limits[2], limits[3], limits[4]
+math.randomseed(limits[5])
+
+-- msgpack by hand, because Lua has no bytes: what Python declares as bytes must travel as such.
+local function bin(s)
+  local n = #s
+  if n < 256 then return '\196' .. string.char(n) .. s end
+  if n < 65536 then return '\197' .. struct.pack('>I2', n) .. s end
+  return '\198' .. struct.pack('>I4', n) .. s
+end
+local function array(n)
+  if n < 16 then return string.char(144 + n) end
+  if n < 65536 then return '\220' .. struct.pack('>I2', n) end
+  return '\221' .. struct.pack('>I4', n)
+end
+local function bool(value) return value and '\195' or '\194' end
+
+-- Figures of the whole broker: loaded once, written back at the end if they changed.
+local G = {}
+do
+  local names = {'items', 'bytes', 'slots', 'token', 'order'}
+  local values = call('HMGET', P .. 'g', unpack(names))
+  for i, name in ipairs(names) do G[name] = tonumber(values[i]) or 0 end
+end
+local G_before = {}
+for name, value in pairs(G) do G_before[name] = value end
+local refused_events = 0
+
+local function save_figures()
+  local changed = {}
+  for name, value in pairs(G) do
+    if value ~= G_before[name] then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = string.format('%.0f', value)
+    end
+  end
+  if #changed > 0 then call('HSET', P .. 'g', unpack(changed)) end
+  if refused_events > 0 then call('HINCRBY', P .. 'g', 'refused', refused_events) end
+end

@@ -1,0 +1,130 @@
+-- Clients: who follows which run, and what they are told. A client reads its stream from the last entry that it has seen;
+-- what is too large for it, and what it missed, it reads from the log of the run, by cursor.
+local INLINE_BYTES = 32768
+local STREAM_ENTRIES = 2000
+local STREAM_TTL_MS = 3600000
+local client_notes = {} -- id -> list of notes
+local alive = {}
+
+local function stream_key(id) return P .. 'n:' .. id end
+
+local function hear_client(id)
+  local was_known = call('ZSCORE', P .. 'clients', id)
+  call('ZADD', P .. 'clients', string.format('%.6f', now), id)
+  alive[id] = true
+  return was_known and true or false
+end
+
+local function is_alive(id)
+  if alive[id] == nil then alive[id] = call('ZSCORE', P .. 'clients', id) and true or false end
+  return alive[id]
+end
+
+local function followers_of(run)
+  local found = {}
+  for i = 1, #run.d.followers, 16 do
+    local id = string.sub(run.d.followers, i, i + 15)
+    if is_alive(id) then found[#found + 1] = id end
+  end
+  return found
+end
+
+local function follow(run, id)
+  for i = 1, #run.d.followers, 16 do
+    if string.sub(run.d.followers, i, i + 15) == id then return end
+  end
+  run.d.followers = run.d.followers .. id
+  run.is_touched = true
+end
+
+local function unfollow(run, id)
+  local kept = {}
+  for i = 1, #run.d.followers, 16 do
+    local other = string.sub(run.d.followers, i, i + 15)
+    if other ~= id then kept[#kept + 1] = other end
+  end
+  run.d.followers = table.concat(kept)
+  run.is_touched = true
+end
+
+mark_dirty = function(run)
+  run.is_dirty = true
+  run.is_touched = true
+end
+
+-- Bring everything that depends on the run up to date; it is news unless told otherwise.
+changed = function(run, is_silent)
+  run.is_touched = true
+  if not is_silent then run.is_dirty = true end
+  account(run)
+  if is_finished(run) and run.d.finished_at == 0 then
+    run.d.finished_at = max(now, 1e-6)
+    local spec = spec_of(run)
+    call('ZADD', P .. 'ends', string.format('%.6f', now + spec.result_expires_s), run.id .. spec.digest)
+  end
+  if is_waiting(run) and run.d.is_ready == 0 then make_ready(run) end
+end
+
+local function counts_of(run)
+  local c = run.counts
+  return '\134\165total' .. pack(run.d.total) .. '\166closed' .. bool(run.d.closed == 1) .. '\164done' .. pack(c[SUCCESS])
+    .. '\166failed' .. pack(c[FAILURE] + c[LOST] + c[EXPIRED]) .. '\167revoked' .. pack(c[REVOKED])
+    .. '\167running' .. pack(c[RECEIVED] + c[STARTED])
+end
+
+-- News of a run: id, cursor, entries, counts, finished, work_s, length of the log, queue, tags, remarks. The client's end makes a
+-- note of it; who may run it, it works out itself from what it knows of the supervisors.
+local function news(run, cursor, entries)
+  local spec = spec_of(run)
+  return '\154' .. bin(run.id) .. pack(cursor) .. array(#entries) .. table.concat(entries) .. counts_of(run)
+    .. bool(is_finished(run)) .. pack(run.d.work_s, run.d.log_length, spec.queue, spec.tags, run.d.remarks or {})
+end
+
+local function notify(run)
+  local followers = followers_of(run)
+  if #followers == 0 then return end
+  local entries, size = run.log, 0
+  for _, entry in ipairs(entries) do size = size + #entry end
+  if size > INLINE_BYTES then entries = {} end
+  local text = news(run, run.log_before, entries)
+  for _, id in ipairs(followers) do
+    local notes = client_notes[id] or {}
+    notes[#notes + 1] = text
+    client_notes[id] = notes
+  end
+end
+
+local function save_notes()
+  for id, notes in pairs(client_notes) do
+    call('XADD', stream_key(id), 'MAXLEN', '~', STREAM_ENTRIES, '*', 'n', array(#notes) .. table.concat(notes))
+  end
+  if are_workers_changed then -- whoever waits wants to know that workers came or went
+    for _, id in ipairs(call('ZRANGE', P .. 'clients', 0, -1)) do
+      call('XADD', stream_key(id), 'MAXLEN', '~', STREAM_ENTRIES, '*', 'w', '')
+    end
+  end
+end
+
+local function forget_function(digest)
+  call('HDEL', P .. 'functions', digest)
+  for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
+    if call('SREM', worker_key(id) .. ':f', digest) == 1 then
+      tell_worker(load_worker(id), '\146\169Forgotten\129\167digests\145' .. bin(digest))
+    end
+  end
+end
+
+local function forget_run(run)
+  local digest = spec_of(run).digest
+  if run.d.is_ready == 1 then leave_line(run) end
+  G.items = G.items - run.items_before
+  G.bytes = G.bytes - run.bytes_before
+  call('UNLINK', run.key, P .. 'l:' .. run.id, queue_key(run), block_index(run))
+  call('ZREM', P .. 'runs', run.id)
+  call('ZREM', P .. 'ends', run.id .. digest)
+  runs[run.id] = false
+  if call('HINCRBY', P .. 'uses', digest, -1) <= 0 then
+    call('HDEL', P .. 'uses', digest)
+    forget_function(digest)
+  end
+end

@@ -1,0 +1,49 @@
+-- The frame of every script: carry out the operations, then their consequences, once for all of them.
+local MAX_WAKES = 1000
+
+local function wake_what_is_due()
+  local members = call('ZRANGEBYSCORE', P .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MAX_WAKES)
+  for _, member in ipairs(members) do
+    call('ZREM', P .. 'due', member)
+    local run = load_run(string.sub(member, 18, 33))
+    if run then
+      local start, stop = string.match(string.sub(member, 34), '(%d+) (%d+)')
+      local trigger = string.sub(member, 17, 17) == 'd' and 'due' or 'expire'
+      apply(run, {trigger = trigger}, tonumber(start), tonumber(stop), NEVER)
+      changed(run)
+    end
+  end
+end
+
+local replies = {}
+for i = 2, #ARGV do
+  local operation = unpack_one(ARGV[i])
+  replies[i] = operations[operation[1]](unpack(operation, 2, 12))
+end
+wake_what_is_due()
+assign()
+
+for _, id in ipairs(run_order) do
+  local run = runs[id]
+  if run and run.is_touched then
+    run.is_touched = false
+    save_run(run)
+  end
+end
+for _, id in ipairs(run_order) do
+  local run = runs[id]
+  if run and run.is_dirty then
+    run.is_dirty = false
+    notify(run)
+  end
+end
+save_notes()
+for _, worker in pairs(workers) do
+  if worker then save_worker(worker) end
+end
+save_sizers()
+save_figures()
+
+local next_due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
+replies[1] = next_due and string.format('%.6f', max(tonumber(next_due) - now, 0)) or ''
+return replies

@@ -1,0 +1,255 @@
+-- Runs: loaded when they are first touched, changed in memory, written back once at the end of the script.
+local runs = {}      -- id -> run, or false when there is none
+local run_order = {} -- ids in the order in which they were first touched
+
+local FIGURES = {
+  'total', 'closed', 'is_revoked', 'log_length', 'work_s', 'payload_bytes', 'result_bytes', 'finished_at', 'is_ready',
+  'head_start', 'head_stop', 'queued', 'ended', 'followers', 'blocks', 'block_stop', 'block_open', 'block_bytes', 'page', 'remarks',
+}
+local FIRST_COUNT = #FIGURES + 1
+
+local function new_run(id, d, counts, spec)
+  local run = {id = id, key = P .. 'r:' .. id, d = d, counts = counts, spec = spec, pages = {}, dirty_pages = {},
+               log = {}, log_before = d.log_length}
+  run.items_before = d.total - d.ended
+  run.bytes_before = d.payload_bytes + d.result_bytes
+  runs[id] = run
+  run_order[#run_order + 1] = id
+  return run
+end
+
+local function load_run(id)
+  local run = runs[id]
+  if run ~= nil then return run end
+  local found = call('HMGET', P .. 'r:' .. id, 'm', 's')
+  if not found[1] then
+    runs[id] = false
+    return false
+  end
+  local flat, d, counts = unpack_one(found[1]), {}, {}
+  for i, name in ipairs(FIGURES) do d[name] = flat[i] end
+  for state = SCHEDULED, EXPIRED do counts[state] = flat[FIRST_COUNT + state] end
+  return new_run(id, d, counts, found[2])
+end
+
+-- digest, label, environment, owner, submitted_at, options
+local function spec_of(run)
+  if type(run.spec) == 'string' then
+    local flat = unpack_one(run.spec)
+    local options = flat[6]
+    run.spec = {
+      digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4], submitted_at = flat[5],
+      max_retries = options[1], backoff_s = options[2], backoff_max_s = options[3], jitter = options[4],
+      max_lost = options[5], strict_fence = options[6], priority = options[7], countdown_s = options[8],
+      expires_s = options[9], chunksize = options[10], result_expires_s = options[11], queue = options[12],
+      tags = options[13], limits = options[14],
+    }
+  end
+  return run.spec
+end
+
+local function is_finished(run) return run.d.closed == 1 and run.d.ended == run.d.total end
+local function is_waiting(run) return run.counts[PENDING] > 0 end
+
+local function account(run)
+  local items, bytes = run.d.total - run.d.ended, run.d.payload_bytes + run.d.result_bytes
+  G.items = G.items + items - run.items_before
+  G.bytes = G.bytes + bytes - run.bytes_before
+  run.items_before, run.bytes_before = items, bytes
+end
+
+-- Payload blocks. The only one of a short run is described with the run; several have an index, whose members say
+-- "start stop bytes", and counts of the items that have not ended.
+local function block_index(run) return P .. 'k:' .. run.id end
+
+local function blocks_of(run, start, stop)
+  local d = run.d
+  if d.blocks <= 1 then return {{0, d.block_stop, d.block_bytes}} end
+  local members = call('ZREVRANGEBYSCORE', block_index(run), start, 0, 'LIMIT', 0, 1)
+  for _, member in ipairs(call('ZRANGEBYSCORE', block_index(run), '(' .. start, '(' .. stop)) do
+    members[#members + 1] = member
+  end
+  local found = {}
+  for i, member in ipairs(members) do
+    local first, last, bytes = string.match(member, '(%d+) (%d+) (%d+)')
+    found[i] = {tonumber(first), tonumber(last), tonumber(bytes)}
+  end
+  return found
+end
+
+local function index_block(run, start, stop, bytes, open)
+  call('ZADD', block_index(run), start, start .. ' ' .. stop .. ' ' .. bytes)
+  call('HSET', run.key, 'o' .. start, open)
+end
+
+local function add_block(run, start, stop, payload)
+  local d = run.d
+  call('HSET', run.key, 'b' .. start, payload)
+  if d.blocks == 0 then
+    d.block_stop, d.block_bytes, d.block_open = stop, #payload, stop - start
+  else
+    if d.blocks == 1 then index_block(run, 0, d.block_stop, d.block_bytes, d.block_open) end
+    index_block(run, start, stop, #payload, stop - start)
+  end
+  d.blocks = d.blocks + 1
+  d.payload_bytes = d.payload_bytes + #payload
+end
+
+local function free_blocks(run, start, stop)
+  local d = run.d
+  if d.blocks == 1 then
+    d.block_open = d.block_open - (stop - start)
+    if d.block_open == 0 then
+      d.payload_bytes = d.payload_bytes - d.block_bytes
+      call('HDEL', run.key, 'b0')
+    end
+    return
+  end
+  for _, block in ipairs(blocks_of(run, start, stop)) do
+    local ended = min(stop, block[2]) - max(start, block[1])
+    if call('HINCRBY', run.key, 'o' .. block[1], -ended) == 0 then
+      d.payload_bytes = d.payload_bytes - block[3]
+      call('HDEL', run.key, 'b' .. block[1], 'o' .. block[1])
+    end
+  end
+end
+
+-- The only place where the end of items is written into the log.
+local function finish(run, start, stop, record, state, ending)
+  local d = run.d
+  local share = (stop - start) / max(ending.count or 1, 1)
+  local has_payload = state == SUCCESS or state == FAILURE
+  local payload = has_payload and ending.payload or ''
+  local wall_s = (ending.wall_s or 0) * share
+  run.log[#run.log + 1] = '\154' .. pack(start, stop, state) .. bin(payload) .. pack(
+    has_payload and start - (ending.first or 0) or 0, state ~= SUCCESS and ending.reason or '', record[ATTEMPT],
+    ending.worker or '', wall_s, (ending.cpu_s or 0) * share)
+  d.log_length = d.log_length + 1
+  d.ended = d.ended + stop - start
+  d.work_s = d.work_s + wall_s
+  d.result_bytes = d.result_bytes + #payload
+  free_blocks(run, start, stop)
+end
+
+-- When something is due: an item's countdown or backoff ends, or its time to start has passed.
+local function add_wake(due, run, start, stop, trigger)
+  G.order = G.order + 1
+  call('ZADD', P .. 'due', string.format('%.6f', due),
+       string.format('%016.0f', G.order) .. string.sub(trigger, 1, 1) .. run.id .. start .. ' ' .. stop)
+end
+
+local stop_holder -- defined with the workers
+
+-- Let an event happen to items; where it is not legal it is counted and ignored.
+local function apply(run, event, start, stop, ending)
+  if is_finished(run) then
+    refused_events = refused_events + 1
+    return
+  end
+  local rules, requeued = spec_of(run), {}
+  for _, segment in ipairs(segments(run, start, stop)) do
+    local first, last, old = segment[1], segment[2], segment[3]
+    local new, commands = step(old, event, rules)
+    if new ~= old then
+      set_items(run, first, last, new)
+      run.counts[old[STATE]] = run.counts[old[STATE]] - (last - first)
+      run.counts[new[STATE]] = run.counts[new[STATE]] + (last - first)
+    end
+    for command in string.gmatch(commands, '.') do
+      if command == 'F' then finish(run, first, last, old, new[STATE], ending or {})
+      elseif command == 'B' then push_back(run, first, last)
+      elseif command == 'Q' then requeued[#requeued + 1] = segment
+      elseif command == 'W' then add_wake(new[DUE], run, first, last, 'due')
+      elseif command == 'S' then stop_holder(old[TOKEN], first, last, event.manner)
+      else refused_events = refused_events + 1 end
+    end
+  end
+  for i = #requeued, 1, -1 do push_front(run, requeued[i][1], requeued[i][2]) end
+end
+
+local NEVER = {reason = 'not started in time'}
+
+-- When items may no longer start: {stop, time, ...}, kept only for runs that expire.
+local function expiries_of(run)
+  if not run.expiries then run.expiries = unpack_one(call('HGET', run.key, 'x') or '\144') end
+  return run.expiries
+end
+
+local function add_expiry(run, stop, at)
+  local expiries = expiries_of(run)
+  if expiries[#expiries] == at then
+    expiries[#expiries - 1] = stop
+  else
+    expiries[#expiries + 1] = stop
+    expiries[#expiries + 1] = at
+  end
+  call('HSET', run.key, 'x', pack(expiries))
+end
+
+-- Whether items, which have never run, are past their time to start; they end then.
+local function expires_in(run, start, stop)
+  if not spec_of(run).expires_s then return false end
+  local expiries = expiries_of(run)
+  for i = 1, #expiries, 2 do
+    if start < expiries[i] then
+      if now < expiries[i + 1] then return false end
+      local last = min(stop, expiries[i])
+      apply(run, {trigger = 'expire'}, start, last, NEVER)
+      if last < stop then push_front(run, last, stop) end
+      return true
+    end
+  end
+  return false
+end
+
+-- Take up to size waiting items of equal standing from the head of the queue: first, last, attempt.
+local function claim_items(run, size, token)
+  local d = run.d
+  while d.head_start < d.head_stop do
+    local segment = segments(run, d.head_start, min(d.head_stop, d.head_start + size))[1]
+    local start, stop, record = segment[1], segment[2], segment[3]
+    drop_from_queue(run, stop - start)
+    if record[STATE] == PENDING and (has_run(record) or not expires_in(run, start, stop)) then
+      apply(run, {trigger = 'claim', token = token}, start, stop, {reason = 'claimed too often'})
+      local claimed = segments(run, start, start + 1)[1][3]
+      if claimed[STATE] == RECEIVED then return start, stop, claimed[ATTEMPT] end
+    end
+  end
+  return nil
+end
+
+local function write_log(run)
+  local key, log = P .. 'l:' .. run.id, run.log
+  for first = 1, #log, 500 do call('RPUSH', key, unpack(log, first, min(first + 499, #log))) end
+end
+
+local function save_run(run)
+  local d, done = run.d, is_finished(run)
+  if #run.log > 0 then write_log(run) end
+  if done then
+    -- Nothing can change any more: what served changes goes.
+    if d.total > PAGE_ITEMS then
+      for first = 1, floor((d.total - 1) / PAGE_ITEMS), 500 do
+        local names = {}
+        for k = first, min(first + 499, floor((d.total - 1) / PAGE_ITEMS)) do names[#names + 1] = 'p' .. k end
+        call('HDEL', run.key, unpack(names))
+      end
+    end
+    if d.queued > 0 then call('UNLINK', queue_key(run)) end
+    if d.blocks > 1 then call('UNLINK', block_index(run)) end
+    d.queued, d.head_start, d.head_stop, d.page = 0, 0, 0, false
+  else
+    for k in pairs(run.dirty_pages) do
+      if k == 0 then d.page = flat_page(run.pages[0]) else call('HSET', run.key, 'p' .. k, pack(flat_page(run.pages[k]))) end
+    end
+  end
+  local flat = {}
+  for i, name in ipairs(FIGURES) do flat[i] = d[name] end
+  for state = SCHEDULED, EXPIRED do flat[FIRST_COUNT + state] = run.counts[state] end
+  if run.is_new then
+    call('HSET', run.key, 'm', pack(flat), 's', run.is_new)
+    run.is_new = nil
+  else
+    call('HSET', run.key, 'm', pack(flat))
+  end
+end

@@ -1,0 +1,95 @@
+-- What brings work: refused as a whole when the server is out of memory, unlike all that finishes or frees.
+-- s client run digest label environment options function blocks closed | f client run blocks closed
+local function feed(run, blocks, closed)
+  local spec, d, before = spec_of(run), run.d, run.d.total
+  open_route(route_of(run))
+  for _, block in ipairs(blocks) do
+    local start, stop = block[1], block[2]
+    if start == d.total and stop > start then
+      add_block(run, start, stop, block[3])
+      d.total = stop
+      if spec.expires_s then add_expiry(run, stop, now + spec.expires_s) end
+      if spec.countdown_s > 0 then
+        local due = now + spec.countdown_s
+        set_items(run, start, stop, {SCHEDULED, 0, 0, 0, 0, 0, 0, due})
+        run.counts[SCHEDULED] = run.counts[SCHEDULED] + stop - start
+        add_wake(due, run, start, stop, 'due')
+      else
+        run.counts[PENDING] = run.counts[PENDING] + stop - start
+        push_back(run, start, stop)
+      end
+    end
+  end
+  if closed then d.closed = 1 end
+  if d.is_revoked == 1 and d.total > before then
+    apply(run, {trigger = 'revoke'}, before, d.total, {reason = 'revoked before it started'})
+  end
+  if spec.expires_s and d.total > before then add_wake(now + spec.expires_s, run, before, d.total, 'expire') end
+  -- What was fed the client knows; but not that nobody could run it.
+  changed(run, not (is_finished(run) or d.is_revoked == 1 or (G.slots > 0 and slots_for(route_of(run)) == 0)))
+end
+
+-- Make room by forgetting finished runs that nobody is about to read, oldest first.
+local function evict(wanted)
+  for _, member in ipairs(call('ZRANGE', P .. 'ends', 0, 255)) do
+    if G.bytes + wanted <= MAX_BYTES then return true end
+    local run = load_run(string.sub(member, 1, 16))
+    if run and is_finished(run) and #followers_of(run) == 0 then forget_run(run) end
+  end
+  return G.bytes + wanted <= MAX_BYTES
+end
+
+local function is_full(blocks)
+  local items, bytes = 0, 0
+  for _, block in ipairs(blocks) do
+    items = items + block[2] - block[1]
+    bytes = bytes + #block[3]
+  end
+  if G.items + items > MAX_ITEMS then return true end
+  return G.bytes + bytes > MAX_BYTES and not evict(bytes)
+end
+
+-- total, is_full, known, slots
+local function receipt(total, full, known, run)
+  return '\148' .. pack(total) .. bool(full) .. bool(known) .. pack(run and slots_for(route_of(run)) or 0)
+end
+
+local function feed_known(run, blocks, closed)
+  local is_new = false
+  for _, block in ipairs(blocks) do is_new = is_new or block[1] >= run.d.total end
+  if is_new and run.d.closed == 0 and is_full(blocks) then return receipt(run.d.total, true, true, run) end
+  if run.d.closed == 0 then feed(run, blocks, closed) end
+  return receipt(run.d.total, false, true, run)
+end
+
+operations.s = function(client, id, digest, label, environment, options, body, blocks, closed)
+  hear_client(client)
+  local run = load_run(id)
+  if run then return feed_known(run, blocks, closed) end
+  if is_full(blocks) then return receipt(0, true, true) end
+  local uses = call('HINCRBY', P .. 'uses', digest, 1)
+  if uses == 1 then
+    if not body then
+      call('HDEL', P .. 'uses', digest)
+      return receipt(0, false, false)
+    end
+    call('HSET', P .. 'functions', digest, body)
+  end
+  local d = {}
+  for _, name in ipairs(FIGURES) do d[name] = 0 end
+  d.followers, d.page, d.remarks = client, false, false
+  local counts = {}
+  for state = SCHEDULED, EXPIRED do counts[state] = 0 end
+  run = new_run(id, d, counts, pack({digest, label, environment, client, now, options}))
+  run.is_new = run.spec
+  call('ZADD', P .. 'runs', string.format('%.6f', now), id)
+  feed(run, blocks, closed)
+  return receipt(d.total, false, true, run)
+end
+
+operations.f = function(client, id, blocks, closed)
+  hear_client(client)
+  local run = load_run(id)
+  if not run then return receipt(0, false, false) end
+  return feed_known(run, blocks, closed)
+end

@@ -1,0 +1,138 @@
+-- Who is served next: highest priority first, clients in turn, each client's oldest run first, among those that somebody
+-- with room may run (ADR 0005; core/ready.py). A lane holds the runs that are of equal standing for every supervisor.
+local function owners_key(lane) return P .. 'o:' .. lane end
+local function line_key(lane, owner) return P .. 'o:' .. lane .. owner end
+
+local function lane_of(run)
+  local spec = spec_of(run)
+  if not spec.lane then spec.lane = pack({spec.priority, spec.queue, spec.tags}) end
+  return spec.lane
+end
+
+local function next_number()
+  G.order = G.order + 1
+  return string.format('%.0f', G.order)
+end
+
+local function make_ready(run)
+  local spec, lane = spec_of(run), lane_of(run)
+  run.d.is_ready = 1
+  if call('RPUSH', line_key(lane, spec.owner), next_number() .. ' ' .. run.id) == 1 then
+    local turn = call('HGET', P .. 'turns', spec.owner)
+    if not turn then
+      turn = next_number()
+      call('HSET', P .. 'turns', spec.owner, turn)
+    end
+    if call('ZADD', owners_key(lane), turn, spec.owner) == 1 then call('ZADD', P .. 'lanes', spec.priority, lane) end
+  end
+end
+
+-- The run whose turn it is, of those whose route is not passed over.
+local function head_of_turns(passed_over)
+  local best
+  local lanes = call('ZREVRANGE', P .. 'lanes', 0, -1)
+  for _, lane in ipairs(lanes) do
+    local flat = unpack_one(lane)
+    if best and flat[1] < best.priority then break end
+    if not passed_over[pack({flat[2], flat[3]})] then
+      local first = call('ZRANGE', owners_key(lane), 0, 0, 'WITHSCORES')
+      local turn, entry = tonumber(first[2]), call('LINDEX', line_key(lane, first[1]), 0)
+      local space = string.find(entry, ' ', 1, true)
+      local number = tonumber(string.sub(entry, 1, space - 1))
+      if not best or turn < best.turn or (turn == best.turn and number < best.number) then
+        best = {priority = flat[1], lane = lane, owner = first[1], turn = turn, number = number, entry = entry,
+                id = string.sub(entry, space + 1)}
+      end
+    end
+  end
+  if best then best.lanes = lanes end
+  return best
+end
+
+-- The owner was served: all others come before it does again.
+local function end_turn(head)
+  local turn = next_number()
+  call('HSET', P .. 'turns', head.owner, turn)
+  for _, lane in ipairs(head.lanes) do call('ZADD', owners_key(lane), 'XX', turn, head.owner) end
+end
+
+local function drop_turn(lane, owner, entry)
+  call('LREM', line_key(lane, owner), 1, entry)
+  if call('EXISTS', line_key(lane, owner)) == 1 then return end
+  call('ZREM', owners_key(lane), owner)
+  if call('EXISTS', owners_key(lane)) == 0 then call('ZREM', P .. 'lanes', lane) end
+  for _, other in ipairs(call('ZRANGE', P .. 'lanes', 0, -1)) do
+    if call('ZSCORE', owners_key(other), owner) then return end
+  end
+  call('HDEL', P .. 'turns', owner)
+end
+
+-- The run is forgotten while its place in the line, which it did not use, is still there.
+local function leave_line(run)
+  local lane, owner = lane_of(run), spec_of(run).owner
+  for _, entry in ipairs(call('LRANGE', line_key(lane, owner), 0, -1)) do
+    if string.sub(entry, -16) == run.id then drop_turn(lane, owner, entry) end
+  end
+end
+
+local function delivery(run, worker, token, start, stop, attempt)
+  local spec = spec_of(run)
+  local body = '\192'
+  if call('SADD', worker.key .. ':f', spec.digest) == 1 then body = bin(call('HGET', P .. 'functions', spec.digest) or '') end
+  local blocks = {}
+  for i, block in ipairs(blocks_of(run, start, stop)) do
+    blocks[i] = '\147' .. pack(block[1], block[2]) .. bin(call('HGET', run.key, 'b' .. block[1]) or '')
+  end
+  return '\146\167Deliver\155' .. pack(token) .. bin(run.id) .. pack(spec.label, start, stop, attempt) .. bin(spec.digest)
+    .. body .. array(#blocks) .. table.concat(blocks) .. bin(spec.environment) .. spec.limits
+end
+
+local mark_dirty, changed -- defined with the clients
+
+-- Give the worker a chunk of the run; false when nothing of it waits.
+local function give(run, worker, size)
+  local token, ends = G.token + 1, #run.log
+  G.token = token
+  local start, stop, attempt = claim_items(run, size, token)
+  if #run.log > ends then changed(run) end -- items that were claimed too often, or have expired, end at their claim
+  if not start then return false end
+  local spec = spec_of(run)
+  local each = sizer_of(spec.digest).seconds
+  add_claim(worker, token,
+            {run = run.id, start = start, stop = stop, digest = spec.digest, attempt = attempt, since = now,
+             seconds = each and each * (stop - start)})
+  tell_worker(worker, delivery(run, worker, token, start, stop, attempt))
+  run.is_touched = true
+  return true
+end
+
+local function has_room(worker, run, size)
+  if worker.held < worker.slots then return true end
+  local each = sizer_of(spec_of(run).digest).seconds
+  return may_fetch_ahead(worker, each and each * size)
+end
+
+-- Give waiting items to slots; a route without room does not stop the others.
+local function assign()
+  if G.slots == 0 then return end
+  local passed_over = {}
+  while true do
+    local head = head_of_turns(passed_over)
+    if not head then return end
+    local run, is_given = load_run(head.id), false
+    if run and is_waiting(run) then
+      local route = route_of(run)
+      local worker, size = pick_worker(route), claim_size(run)
+      if worker and has_room(worker, run, size) then
+        is_given = give(run, worker, size)
+      else
+        passed_over[route] = true
+      end
+    end
+    if is_given then end_turn(head) end
+    if not run or not is_waiting(run) or (not is_given and not passed_over[route_of(run)]) then
+      drop_turn(head.lane, head.owner, head.entry)
+      if run then run.d.is_ready, run.is_touched = 0, true end
+    end
+  end
+end

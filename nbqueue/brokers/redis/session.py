@@ -1,0 +1,485 @@
+"""A port's conversation with the server: operations in batches, a stream of news, and a new connection when one breaks.
+
+An operation is one element of a script call. One call is under way at a time; what is asked meanwhile goes out together
+with the next, so batches grow with the load and a lone operation waits for nobody. Every script is safe to repeat: when
+the connection breaks, the call under way is sent again on the next one, before all that was asked later.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import hiredis
+import msgspec
+
+from nbqueue.brokers.redis.address import Address
+from nbqueue.brokers.redis.channel import Channel, ChannelClosed
+from nbqueue.brokers.redis.failures import describe, is_elsewhere, translate_redis_errors
+from nbqueue.brokers.redis.scripts import Script, scripts
+from nbqueue.brokers.redis.server import ServerInfo, ask, check, open_connection, read_info
+from nbqueue.core.dispatcher import Limits
+from nbqueue.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: Operations and bytes of one script call: it blocks the server, so it must be short.
+MAX_OPERATIONS = 256
+MAX_CALL_BYTES = 2**20
+#: The server holds back the answer to "any news?" for so long.
+BLOCK_S = 2.0
+#: An answer that is so late will not come: the connection is dead, whatever the network says.
+SILENCE_S = BLOCK_S + 5.0
+#: Pause between attempts to connect again.
+RECONNECT_PAUSE_S = 0.2
+#: A port's first exchange with the server must not take longer.
+GREETING_S = 10.0
+#: A broker that could not be reached for so long is given up.
+GIVE_UP_S = 60.0
+#: Pause before a call is repeated that a full server refused.
+FULL_PAUSE_S = 0.5
+#: Entries of the stream that are read in one go, and after so many the stream is trimmed.
+READ_ENTRIES = 256
+TRIM_ENTRIES = 64
+
+_encode = msgspec.msgpack.Encoder().encode
+
+Reply = bytes
+OnReply = Callable[[Reply], None]
+
+
+class Operation(NamedTuple):
+    """One element of a script call."""
+
+    script: str
+    body: bytes
+    on_reply: OnReply | None = None
+    on_full: Callable[[], None] | None = None  #: the server is out of memory and has refused it
+
+
+class Listener(Protocol):
+    """Whose conversation it is."""
+
+    def on_entry(self, field: bytes, value: bytes) -> None:
+        """Something arrived in the stream."""
+
+    def greetings(self) -> list[Operation]:
+        """What is to be said first on a new connection; the stream is empty after it."""
+
+    def on_reconnected(self) -> None:
+        """The greetings were answered on a connection that replaces a broken one."""
+
+
+class Opened(NamedTuple):
+    """A pair of connections, ready to use."""
+
+    commands: Channel
+    news: Channel
+    info: ServerInfo
+    scripts: dict[str, Script]
+
+
+class ClockScripts(Protocol):
+    """Makes the scripts for a server; tests give a clock of their own."""
+
+    def __call__(self, *, knows_flags: bool) -> dict[str, Script]:
+        """All scripts by name."""
+
+
+def connect(address: Address, make_scripts: ClockScripts = scripts) -> Opened:
+    """Connect twice, for commands and for news; blocks for a few seconds at most.
+
+    Raises:
+        BrokerUnavailable: The server does not answer, or cannot be a broker.
+        EnvironmentMismatch: It is too old.
+    """
+    commands = open_connection(address)
+    try:
+        with translate_redis_errors(address):
+            info = read_info(commands)
+        check(info, address)
+        loaded = make_scripts(knows_flags=info.knows_flags)
+        with translate_redis_errors(address):
+            for script in loaded.values():
+                ask(commands, "SCRIPT", "LOAD", script.source)
+        news = open_connection(address)
+    except BaseException:
+        commands.disconnect()
+        raise
+    return Opened(Channel(commands), Channel(news), info, loaded)
+
+
+class Session:
+    """See the module. Belongs to one thread; `fileno` and `pump` make up its life."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        stream: bytes,
+        limits: Limits,
+        listener: Listener,
+        tick_s: float,
+        make_scripts: ClockScripts = scripts,
+    ) -> None:
+        """Connect to *address* and read *stream* from its begin; *tick_s*: seconds between looks at the clock.
+
+        Raises:
+            BrokerUnavailable: The server does not answer, or cannot be a broker.
+            EnvironmentMismatch: It is too old.
+        """
+        self._address = address
+        self._stream = stream
+        self._limits = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes]
+        self._listener = listener
+        self._tick_s = tick_s
+        self._make_scripts = make_scripts
+        self._queue: deque[Operation] = deque()
+        self._under_way: list[Operation] = []
+        self._heard_at = self._adopted_at = time.monotonic()
+        self._retry_at: float | None = None
+        self._last_entry = "0-0"
+        self._untrimmed = 0
+        self._lost_at: float | None = None
+        self._next_tick = time.monotonic() + tick_s * (0.1 + random.random())
+        self._alarm: threading.Timer | None = None
+        self._opening: threading.Thread | None = None
+        self._opened: Opened | BaseException | None = None
+        self._is_closed = False
+        self._is_refused = False  # scripts have to be loaded again
+        self._selector = selectors.DefaultSelector()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._pair: Opened | None = None
+        try:
+            self._adopt(connect(address, make_scripts))
+        except BaseException:
+            self._free()
+            raise
+
+    # -- for the port --------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ServerInfo:
+        """What the server said of itself when it was last connected to."""
+        return self._info
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is asked that was not answered."""
+        return not (self._queue or self._under_way)
+
+    @property
+    def last_entry(self) -> str:
+        """The last entry of the stream that was read."""
+        return self._last_entry
+
+    def fileno(self) -> int:
+        """Readable when `pump` has something to do."""
+        return int(self._selector.fileno())
+
+    def ask(self, operation: Operation) -> None:
+        """Queue an operation for the next `pump`."""
+        self._queue.append(operation)
+
+    def wake(self) -> None:
+        """Make `fileno` readable; may be called by any thread."""
+        try:
+            os.write(self._wake_writer, b"!")
+        except OSError:
+            pass  # full of wake-ups already, or closed
+
+    def flush(self) -> None:
+        """Send what was asked, unless an answer is outstanding: then it goes out with that. Raises as `pump` does."""
+        if self._pair is not None:
+            try:
+                self._flush(time.monotonic())
+                self._watch(self._pair)
+            except ChannelClosed as error:
+                self._lose(str(error))
+
+    def pump(self) -> None:
+        """Send what was asked, take what has arrived, look at the clock; never blocks.
+
+        Raises:
+            BrokerUnavailable: The server could not be reached for long, or a script failed there.
+        """
+        now = time.monotonic()
+        self._drain_wakes()
+        if self._pair is None:
+            self._take_opened(now)
+        if self._pair is not None:
+            try:
+                self._flush(now)
+                self._receive(self._pair, now)
+                self._look_at_the_clock(now)
+                self._flush(now)
+                self._watch(self._pair)
+            except ChannelClosed as error:
+                self._lose(str(error))
+
+    def finish(self, timeout_s: float) -> bool:
+        """Wait until all that was asked is answered; False when that took too long."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_quiet:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                return False
+            self.pump()
+            if not self.is_quiet:
+                self._selector.select(min(remaining_s, 0.1))
+        return True
+
+    def greet(self) -> None:
+        """Wait for the answer to the greetings.
+
+        Raises:
+            BrokerUnavailable: There was none.
+        """
+        try:
+            if not self.finish(GREETING_S):
+                raise BrokerUnavailable(f"Redis at {self._address} does not answer")
+        except BaseException:
+            self.close()
+            raise
+
+    def part(self, timeout_s: float) -> None:
+        """Say what is still to be said, as far as that takes no longer than *timeout_s*, and close."""
+        try:
+            self.finish(timeout_s)
+        except BrokerUnavailable:
+            pass  # nobody is there to hear it
+        self.close()
+
+    def close(self) -> None:
+        """Free the connections; may be called twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._drop_pair()
+            self._free()
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def _flush(self, now: float) -> None:
+        """Send the next call if none is under way."""
+        if self._under_way or not self._queue or (self._retry_at is not None and now < self._retry_at):
+            return
+        self._retry_at = None
+        script, size = self._queue[0].script, 0
+        while self._queue and len(self._under_way) < MAX_OPERATIONS and size < MAX_CALL_BYTES:
+            if self._queue[0].script != script:
+                break
+            operation = self._queue.popleft()
+            size += len(operation.body)
+            self._under_way.append(operation)
+        self._send_call()
+
+    def _send_call(self) -> None:
+        assert self._pair is not None
+        script = self._pair.scripts[self._under_way[0].script]
+        limits = _encode([*self._limits, random.getrandbits(30)])
+        bodies = [operation.body for operation in self._under_way]
+        call = ("EVALSHA", script.digest, 1, self._address.prefix, limits, *bodies)
+        if self._is_refused:
+            load = [("SCRIPT", "LOAD", script.source) for script in self._pair.scripts.values()]
+            self._pair.commands.send([*load, call])
+        else:
+            self._pair.commands.send([call])
+
+    def _take_reply(self, reply: Any, now: float) -> None:
+        if isinstance(reply, bytes):
+            self._is_refused = False  # a script was loaded
+        elif isinstance(reply, hiredis.ReplyError):
+            self._take_error(str(reply), now)
+        elif self._under_way:
+            operations, self._under_way = self._under_way, []
+            for operation, answer in zip(operations, reply[1:], strict=True):
+                if operation.on_reply is not None:
+                    operation.on_reply(answer)
+            if reply[0]:
+                self._tick_in(float(reply[0]), now)
+
+    def _take_error(self, text: str, now: float) -> None:
+        if text.startswith("NOSCRIPT"):
+            self._is_refused = True
+            self._send_call()
+        elif "OOM" in text[:40] or "-OOM" in text:
+            self._take_full(now)
+        elif is_elsewhere(text):
+            raise ChannelClosed(text)
+        else:
+            raise BrokerUnavailable(describe(hiredis.ReplyError(text)))
+
+    def _take_full(self, now: float) -> None:
+        """The server is out of memory: work is refused, all else is said again, because it frees or finishes."""
+        operations, self._under_way = self._under_way, []
+        self._retry_at = now + FULL_PAUSE_S
+        self._ring_in(FULL_PAUSE_S)
+        again = []
+        for operation in operations:
+            if operation.on_full is not None:
+                operation.on_full()
+            else:
+                again.append(operation)
+        self._queue.extendleft(reversed(again))
+        if not again:
+            self._retry_at = None
+
+    # -- hearing -------------------------------------------------------------------------------------------------------
+
+    def _receive(self, pair: Opened, now: float) -> None:
+        for reply in pair.commands.receive():
+            self._heard_at = now
+            self._take_reply(reply, now)
+        for reply in pair.news.receive():
+            if isinstance(reply, int):
+                continue  # entries trimmed
+            if isinstance(reply, hiredis.ReplyError):
+                raise ChannelClosed(str(reply))
+            self._heard_at = now
+            self._take_news(reply, pair)
+
+    def _take_news(self, reply: Any, pair: Opened) -> None:
+        entries = reply[0][1] if reply else []
+        if entries:
+            self._last_entry = entries[-1][0].decode()
+            self._untrimmed += len(entries)
+        self._read_on(pair, is_idle=not entries)
+        for _, fields in entries:
+            self._listener.on_entry(fields[0], fields[1])
+
+    def _read_on(self, pair: Opened, *, is_idle: bool) -> None:
+        read = ("XREAD", "COUNT", READ_ENTRIES, "BLOCK", int(BLOCK_S * 1000), "STREAMS", self._stream, self._last_entry)
+        if self._untrimmed >= TRIM_ENTRIES or (is_idle and self._untrimmed):
+            self._untrimmed = 0
+            stamp, _, number = self._last_entry.partition("-")
+            pair.news.send([("XTRIM", self._stream, "MINID", f"{stamp}-{int(number) + 1}"), read])
+        else:
+            pair.news.send([read])
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _look_at_the_clock(self, now: float) -> None:
+        if now - self._heard_at > SILENCE_S:
+            raise ChannelClosed("the server does not answer")
+        if now >= self._next_tick:
+            self._next_tick = now + self._tick_s * (0.9 + 0.2 * random.random())
+            self.ask(Operation("tick", _TICK))
+
+    def _tick_in(self, seconds: float, now: float) -> None:
+        """Something is due by then: look at the clock in time."""
+        due = now + seconds + 0.001
+        if due < self._next_tick < math.inf:
+            self._next_tick = due
+            self._ring_in(seconds + 0.001)
+
+    def _ring_in(self, seconds: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = threading.Timer(seconds, self.wake)
+        self._alarm.daemon = True
+        self._alarm.start()
+
+    # -- connecting again ----------------------------------------------------------------------------------------------
+
+    def _adopt(self, pair: Opened) -> None:
+        """Go on with new connections."""
+        is_first, now = self._lost_at is None, time.monotonic()
+        self._pair, self._info = pair, pair.info
+        self._lost_at = None
+        self._heard_at = self._adopted_at = now
+        self._last_entry, self._untrimmed, self._is_refused = "0-0", 0, False
+        for channel in (pair.commands, pair.news):
+            self._selector.register(channel, selectors.EVENT_READ)
+        again, self._under_way = self._under_way, []
+        self._queue.extendleft(reversed(again))
+        greetings = self._listener.greetings()
+        last = greetings[-1]
+
+        def answered(reply: Reply) -> None:
+            if last.on_reply is not None:
+                last.on_reply(reply)
+            if self._pair is not None:
+                self._read_on(self._pair, is_idle=False)
+            if not is_first:
+                logger.warning("reconnected to redis", extra={"server": str(self._address)})
+                self._listener.on_reconnected()
+
+        greetings[-1] = last._replace(on_reply=answered)
+        self._queue.extendleft(reversed(greetings))
+
+    def _lose(self, reason: str) -> None:
+        """The connection broke: a helper thread makes a new one, so that the port goes on serving its owner."""
+        logger.warning("lost redis", extra={"server": str(self._address), "reason": reason})
+        self._drop_pair()
+        self._lost_at = now = time.monotonic()
+        self._start_opening(0.0 if now - self._adopted_at > 1.0 else RECONNECT_PAUSE_S)
+
+    def _start_opening(self, pause_s: float) -> None:
+        def open_pair() -> None:
+            time.sleep(pause_s)
+            try:
+                self._opened = connect(self._address, self._make_scripts)
+            except BaseException as error:
+                self._opened = error
+            self.wake()
+
+        self._opened = None
+        self._opening = threading.Thread(target=open_pair, name="nbqueue-redis-connect", daemon=True)
+        self._opening.start()
+
+    def _take_opened(self, now: float) -> None:
+        opened, self._opened = self._opened, None
+        if isinstance(opened, Opened):
+            self._adopt(opened)
+        elif opened is not None:
+            assert self._lost_at is not None
+            if now - self._lost_at > GIVE_UP_S or not isinstance(opened, BrokerUnavailable):
+                raise opened
+            self._start_opening(RECONNECT_PAUSE_S)
+
+    def _drop_pair(self) -> None:
+        if self._pair is not None:
+            for channel in (self._pair.commands, self._pair.news):
+                self._selector.unregister(channel)
+                channel.close()
+            self._pair = None
+
+    # -- descriptors ---------------------------------------------------------------------------------------------------
+
+    def _watch(self, pair: Opened) -> None:
+        """Wait for room to write only while something is unsent."""
+        for channel in (pair.commands, pair.news):
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.has_unsent else 0)
+            if channel.has_unsent:
+                channel.flush()
+            if self._selector.get_key(channel).events != wanted:
+                self._selector.modify(channel, wanted)
+
+    def _drain_wakes(self) -> None:
+        try:
+            while os.read(self._wake_reader, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _free(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._selector.close()
+        os.close(self._wake_reader)
+        writer, self._wake_writer = self._wake_writer, -1
+        os.close(writer)
+
+
+_TICK = _encode(["t"])  # no bytes in it
