@@ -27,12 +27,15 @@ if TYPE_CHECKING:
         imap_unordered,
         map,
         options,
+        revoke,
         starmap,
         start_workers,
         submit,
         wait,
     )
-    from nbqueue.client.result import AsyncResult, ItemError, MapResult
+    from nbqueue.client.map_result import ItemError, MapResult
+    from nbqueue.client.result import AsyncResult
+    from nbqueue.client.revoking import RevokeReport
     from nbqueue.errors import (
         BrokerUnavailable,
         EnvironmentMismatch,
@@ -65,6 +68,7 @@ __all__ = [
     "ProtocolError",
     "QueueFull",
     "RemoteError",
+    "RevokeReport",
     "SealBroken",
     "TaskExpired",
     "TaskRevoked",
@@ -81,6 +85,7 @@ __all__ = [
     "imap_unordered",
     "map",
     "options",
+    "revoke",
     "starmap",
     "start_workers",
     "submit",
@@ -91,10 +96,23 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *("App", "as_completed", "connect", "current_task", "imap", "imap_unordered", "map", "options", "starmap"),
+        *(
+            "App",
+            "as_completed",
+            "connect",
+            "current_task",
+            "imap",
+            "imap_unordered",
+            "map",
+            "options",
+            "revoke",
+            "starmap",
+        ),
         *("start_workers", "submit", "wait"),
     ),
-    "nbqueue.client.result": ("AsyncResult", "ItemError", "MapResult"),
+    "nbqueue.client.map_result": ("ItemError", "MapResult"),
+    "nbqueue.client.result": ("AsyncResult",),
+    "nbqueue.client.revoking": ("RevokeReport",),
     "builtins": ("TimeoutError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

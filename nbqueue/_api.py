@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.client import app as client_app
 from nbqueue.client.app import WorkerGroup
-from nbqueue.client.result import AsyncResult, MapResult, View
+from nbqueue.client.map_result import MapResult
+from nbqueue.client.result import AsyncResult, View
+from nbqueue.client.revoking import RevokeReport
 from nbqueue.client.submitter import Progress, Submitter
 from nbqueue.client.waiting import slices
 
@@ -206,6 +208,33 @@ def start_workers(n: int | None = None, *, python: str | None = None, timeout: f
         NoWorkers: They cannot be started; says why.
     """
     return _default.app().start_workers(n, python=python, timeout=timeout)
+
+
+def revoke(
+    id_or_ids: str | AsyncResult | Iterable[str | AsyncResult],
+    *,
+    terminate: bool = False,
+    signal: str | int | None = None,
+    grace_s: float | None = None,
+    wait: bool = False,
+) -> RevokeReport | list[RevokeReport]:
+    """Stop tasks and maps by their ids, whichever process has submitted them.
+
+    Args:
+        id_or_ids: An id, at least four characters of it, a handle, or several of these. ``"ID.7"`` is item 7 of a map,
+            as `current_task().id` has it.
+        terminate: Begin with SIGTERM; see `AsyncResult.revoke`.
+        signal: Begin with this one, e.g. "SIGUSR1"; SIGKILL follows.
+        grace_s: Seconds between one step and the next; default 2.
+        wait: Until they have ended.
+
+    Returns:
+        What came of it; a list if several were given.
+
+    Raises:
+        UnknownTask: The broker knows no such run, or several whose ids begin like this.
+    """
+    return _default.app().revoke(id_or_ids, terminate=terminate, signal=signal, grace_s=grace_s, wait=wait)
 
 
 def wait(

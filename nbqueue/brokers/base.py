@@ -75,7 +75,10 @@ class ClientPort(Port):
 
     @abstractmethod
     def attach(self, run_id: bytes, *, cursor: int) -> None:
-        """Follow a run from entry *cursor* of its log on; answered by a `Note` (``known=False``: there is none)."""
+        """Follow a run from entry *cursor* of its log on, or from its end if that comes first.
+
+        Answered by a `Note`, which says where it begins (``known=False``: there is no such run).
+        """
 
     @abstractmethod
     def ack(self, *, entries: int, size_bytes: int) -> None:

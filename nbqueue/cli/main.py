@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from nbqueue._version import __version__
+from nbqueue.cli.revoke import revoke
 from nbqueue.errors import NBQueueError
 from nbqueue.settings import Settings
 
@@ -68,6 +69,9 @@ def stop(settings: Settings) -> None:
     if not _wait_for_end(files):
         raise click.ClickException(f"the hub did not stop in {STOP_TIMEOUT_S:.0f} s; its log is {files.log}")
     click.echo("Stopped the hub and its workers.")
+
+
+main.add_command(revoke)
 
 
 def _inspect(settings: Settings) -> Inspected | None:

@@ -12,14 +12,14 @@ from typing import Any, Self
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import open_broker
 from nbqueue.client.link import Link
-from nbqueue.client.result import AsyncResult, MapResult
+from nbqueue.client.map_result import MapResult
+from nbqueue.client.recall import ANSWER_TIMEOUT_S, revoke_by_id
+from nbqueue.client.result import AsyncResult
+from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, NoDisplay, Submitter
 from nbqueue.errors import BrokerUnavailable, NoWorkers
 from nbqueue.settings import Settings
 from nbqueue.wire.messages import Inspected
-
-#: A broker answers a question within this time.
-ANSWER_TIMEOUT_S = 10.0
 
 
 class WorkerGroup:
@@ -162,6 +162,37 @@ class App:
         """`imap` in the order in which items end."""
         return self._submitter.imap_unordered(fn, *iterables, **options)
 
+    def revoke(
+        self,
+        id_or_ids: str | AsyncResult | Iterable[str | AsyncResult],
+        *,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        grace_s: float | None = None,
+        wait: bool = False,
+    ) -> RevokeReport | list[RevokeReport]:
+        """Stop runs by their ids, whoever has submitted them.
+
+        Args:
+            id_or_ids: An id, at least four characters of it, a handle, or several of these. ``"ID.7"`` is item 7 of a
+                map, as `current_task().id` has it.
+            terminate: Begin with SIGTERM; see `AsyncResult.revoke`.
+            signal: Begin with this one, e.g. "SIGUSR1"; SIGKILL follows.
+            grace_s: Seconds between one step and the next; default 2.
+            wait: Until they have ended.
+
+        Returns:
+            What came of it; a list if several were given.
+
+        Raises:
+            UnknownTask: The broker knows no such run, or several whose ids begin like this.
+        """
+        how = manner(terminate=terminate, signal=signal, grace_s=grace_s)
+        link, _ = self.connection()
+        if isinstance(id_or_ids, str | AsyncResult):
+            return revoke_by_id(link, [_id_of(id_or_ids)], how, wait=wait)[0]
+        return revoke_by_id(link, [_id_of(one) for one in id_or_ids], how, wait=wait)
+
     def start_workers(self, n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
         """Add *n* local slots (default: usable cores) and wait until they are connected.
 
@@ -188,3 +219,7 @@ class App:
         """What the broker has: workers, runs, clients."""
         link, _ = self.connection()
         return link.inspect().result(ANSWER_TIMEOUT_S)
+
+
+def _id_of(task: str | AsyncResult) -> str:
+    return task if isinstance(task, str) else task.id

@@ -22,7 +22,7 @@ from nbqueue.brokers.base import ClientPort
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS, Note, Receipt
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
-from nbqueue.core.task import Block, RunSpec
+from nbqueue.core.task import GENTLY, Block, Manner, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
     Inspected,
@@ -196,9 +196,23 @@ class Link:
 
         self._enqueue(command)
 
-    def revoke(self, run_id: bytes, start: int, stop: int) -> None:
+    def revoke(self, run_id: bytes, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """Stop items of a run."""
-        self._enqueue(lambda port: port.revoke(run_id, start=start, stop=stop))
+        self._enqueue(lambda port: port.revoke(run_id, start=start, stop=stop, manner=manner))
+
+    def follow(self, follower: Follower, *, cursor: int) -> None:
+        """Follow a run that was submitted elsewhere, from this entry of its log on, or from its end."""
+
+        def command(port: ClientPort) -> None:
+            self._followers[follower.run.run_id] = follower
+            port.attach(follower.run.run_id, cursor=cursor)
+
+        self._enqueue(command)
+
+    def followed(self, run_id: bytes) -> ClientRun | None:
+        """A run that goes on and is followed already."""
+        follower = self._followers.get(run_id)
+        return None if follower is None else follower.run
 
     def forget(self, run_id: bytes) -> None:
         """The run's results are not wanted any more. Called by finalizers: it only takes note, the next turn tells."""

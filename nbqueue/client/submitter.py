@@ -10,8 +10,9 @@ from nbqueue.brokers.base import Broker
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
+from nbqueue.client.map_result import MapResult, Stream
 from nbqueue.client.options import check_options, retry_on, task_options
-from nbqueue.client.result import AsyncResult, MapResult, Stream, View
+from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
 from nbqueue.core.task import RunSpec

@@ -12,7 +12,7 @@ import time
 from typing import IO
 
 #: Ranges of items to be stopped that a cell has room for.
-MAX_STOPS = 48
+MAX_STOPS = 1000
 _TOKEN, _ITEM, _SINCE_NS, _AIM, _SOFT, _STOP_TOKEN, _STOP_COUNT, _STOPS = range(8)
 _BYTES = 8 * (_STOPS + 2 * MAX_STOPS)
 #: What the slot wrote before this time is seen here, and what was written here before it is seen by the slot.

@@ -129,12 +129,12 @@ class Slot:
             except KeyboardInterrupt:  # the signal fell between the task's end and our taking note of it
                 self._in_user_code = False
                 report.stop(index, how="SIGINT")
+            if report.was_interrupted and (spent := self._tidy.what_is_left_behind()):
+                self._spent = spent  # nobody is told that it was stopped before that has ended, too
+                return
             if clock() >= report_at:
                 report.send(final=False)
                 report_at = report.next_report_at
-            if report.was_interrupted and (spent := self._tidy.what_is_left_behind()):
-                self._spent = spent
-                return
 
     def _is_held_back(self, item: int) -> bool:
         """Whether *item* is not to run; waits while a signal for the item before it is on its way."""
@@ -150,6 +150,7 @@ class Slot:
             return
         self._in_user_code = False
         if self._report is not None:
+            self._report.was_interrupted = True
             self._report.save()  # if the task does not obey, what is finished is safe
         self._in_user_code = True
         raise KeyboardInterrupt
@@ -184,7 +185,6 @@ class _Report:
         self._close_values(item)
         self._outcomes.append(Stopped(item, item + 1, how))
         self._next = item + 1
-        self.was_interrupted = self.was_interrupted or bool(how)
 
     def fail(self, item: int, error: BaseException, retry_on: tuple[type[BaseException], ...], item_repr: str) -> None:
         """The item raised."""

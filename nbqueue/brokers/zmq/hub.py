@@ -324,7 +324,9 @@ class Hub:
                 logger.info("worker joined", extra={"worker": info.name, "slots": info.slots})
                 self._answer_starts()
             case Heartbeat(running):
-                self._answer(peer, Held(dispatcher.heartbeat(identity, running, now)))
+                held = dispatcher.heartbeat(identity, running, now)
+                self._carry_out_effects()  # what it holds it must have been sent before it is told that it holds it
+                self._answer(peer, Held(held))
             case Started(token, item):
                 dispatcher.started(identity, token, item, now)
             case Commit(token, run_id, outcomes, final):

@@ -1,0 +1,332 @@
+"""Handles of many items: maps, and the streams that lazy maps are."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple, overload
+
+import msgspec
+
+from nbqueue.client.feeder import Feeder
+from nbqueue.client.interrupts import OnInterrupt
+from nbqueue.client.link import Link
+from nbqueue.client.result import AsyncResult
+from nbqueue.client.revoking import RevokeReport, item_ranges, manner, report
+from nbqueue.client.run import ClientRun
+from nbqueue.client.waiting import Attendant, slices
+from nbqueue.core.progress import Counts
+from nbqueue.core.states import State
+from nbqueue.core.task import Entry
+from nbqueue.errors import NBQueueError
+from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.failure import unpack_failure
+from nbqueue.wire.payload import PackedValues
+
+_CONSUMED = "these results were consumed: a map with buffersize hands out each of them once"
+
+
+class ItemError(NamedTuple):
+    """One item that did not succeed."""
+
+    index: int  # type: ignore[assignment]  # the field hides tuple.index
+    item_repr: str
+    exception: BaseException
+
+
+class MapResult(AsyncResult):
+    """The handle of a map: iterate it, index it, or `get` the whole list.
+
+    Iterating waits for each item in turn. A map with ``buffersize`` is a stream: its input is read as its results are
+    consumed, and each result can be had once.
+    """
+
+    def __init__(
+        self,
+        run: ClientRun,
+        link: Link,
+        blobs: BlobStore | None,
+        *,
+        on_error: str = "raise",
+        ordered: bool = True,
+        timeout: float | None = None,
+        total_hint: int | None = None,
+        feeder: Feeder | None = None,
+        is_stream: bool = False,
+        attendant: Attendant | None = None,
+        on_interrupt: OnInterrupt = "revoke",
+    ) -> None:
+        super().__init__(run, link, blobs, attendant=attendant, on_interrupt=on_interrupt)
+        self._on_error = on_error
+        self._ordered = ordered
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._total_hint = total_hint
+        self._feeder = feeder
+        self._is_stream = is_stream
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
+        """Wait for all results.
+
+        Args:
+            timeout: Seconds to wait at most; None: the map's own timeout, if it has one.
+            propagate: False puts exceptions into the list instead of raising the first one.
+
+        Returns:
+            The results in the order of the input; without those that failed if the map was made with
+            ``on_error="skip"``.
+
+        Raises:
+            TimeoutError: Not all are there yet; the map goes on.
+            Exception: The error of the first item, in input order, that failed (unless ``on_error`` says otherwise);
+            the
+                other items go on, and `errors` lists all.
+        """
+        deadline = self._deadline if timeout is None else time.monotonic() + timeout
+        on_error = self._on_error if propagate else "return"
+        values: list[Any] = []
+        for entry in self._entries_in_order(deadline):
+            values += self._values_of(entry, on_error)
+        super()._wait(None)  # it is over, but the I/O thread may just be about to say so
+        return values
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for all items; the first error in input order, or None."""
+        self._wait(timeout)
+        if self.run.error is not None:
+            return self.run.error
+        if not self.run.failures:
+            return None
+        entry = min(self.run.failures, key=lambda failure: failure.start)
+        return self._error_of(entry, entry.start)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
+        entries = self._entries_in_order(self._deadline) if self._ordered else self._entries_as_done(self._deadline)
+        for entry in entries:
+            yield from self._values_of(entry, self._on_error)
+        self._finish_view()
+
+    def __len__(self) -> int:
+        """Number of items.
+
+        Raises:
+            TypeError: Its input is read lazily and not used up yet.
+        """
+        if not self.run.counts.closed:
+            raise TypeError("the length is not known yet: this map reads its input as its results are consumed")
+        return self.run.counts.total
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """One result, or a list of some; waits for them."""
+        if isinstance(index, slice):
+            return [self._item(item) for item in range(*index.indices(len(self)))]
+        return self._item(range(len(self))[index])
+
+    def _item(self, item: int) -> Any:
+        entry = self._await_item(item, self._deadline)
+        if entry is None:
+            raise IndexError(item)
+        if entry.state is not State.SUCCESS:
+            raise self._error_of(entry, item)
+        return PackedValues(entry.payload, self._blobs).get(entry.offset + item - entry.start)
+
+    @property
+    def counts(self) -> Counts:
+        """How many items are done, failed, running, waiting, revoked."""
+        return self._counts()
+
+    def errors(self) -> list[ItemError]:
+        """The items that have failed so far, by index; revoked ones are not among them."""
+        found = []
+        for entry in sorted(self.run.failures, key=lambda failure: failure.start):
+            if entry.state is State.REVOKED:
+                continue
+            for item in range(entry.start, entry.stop):
+                item_repr = unpack_failure(entry.payload).item_repr if entry.payload else ""
+                found.append(ItemError(item, item_repr, self._error_of(entry, item)))
+        return found
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def revoke(
+        self,
+        items: int | slice | Iterable[int] | None = None,
+        *,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        grace_s: float | None = None,
+        wait: bool = False,
+    ) -> RevokeReport:
+        """Stop the map, or only some of its items; what is finished is kept.
+
+        Args:
+            items: One index, several, or a slice; None: all, and whatever its input would still bring.
+            terminate: Begin with SIGTERM; see `AsyncResult.revoke`.
+            signal: Begin with this one, e.g. "SIGUSR1"; SIGKILL follows.
+            grace_s: Seconds between one step and the next; default 2.
+            wait: Until these items have ended, and processes that were killed are confirmed dead.
+
+        Returns:
+            What came of it; without *wait*, only what is known at once.
+
+        Raises:
+            IndexError: There is no such item.
+        """
+        if items is None:
+            return super().revoke(terminate=terminate, signal=signal, grace_s=grace_s, wait=wait)
+        how = manner(terminate=terminate, signal=signal, grace_s=grace_s)
+        ranges = item_ranges(items, self.run.counts.total)
+        began = time.monotonic()
+        if not self.run.is_over:
+            for start, stop in ranges:
+                self._link.revoke(self.run.run_id, start, stop, how)
+        if wait:
+            self._await_ends(ranges)
+        return report(self.run, ranges, began=began if wait else None)
+
+    def _await_ends(self, ranges: list[tuple[int, int]]) -> None:
+        """Wait until these items have ended; unlike `_await_item`, it reads no further input."""
+        for start, stop in ranges:
+            item = start
+            while item < stop:
+                with self.run.changed:
+                    while (entry := self.run.entry_of(item)) is None and not self.run.is_over:
+                        self._sleep(None)
+                item = stop if entry is None else entry.stop
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def _entries_in_order(self, deadline: float | None) -> Iterator[Entry]:
+        item = 0
+        while (entry := self._await_item(item, deadline)) is not None:
+            item = entry.stop
+            if self._is_stream:
+                self.run.let_go(entry)
+            yield entry
+
+    def _entries_as_done(self, deadline: float | None) -> Iterator[Entry]:
+        position = ended = 0
+        while True:
+            self._feed(ended)
+            with self.run.changed:
+                while position >= len(self.run.arrived) and not self._has_told_all(position):
+                    self._sleep(deadline)
+                if position >= len(self.run.arrived):
+                    return
+                entry = self.run.entry_of(self.run.arrived[position])
+            if entry is None:
+                raise LookupError(_CONSUMED)
+            position += 1
+            ended += entry.stop - entry.start
+            if self._is_stream:
+                self.run.let_go(entry)
+            yield entry
+
+    def _has_told_all(self, position: int) -> bool:
+        """Whether no entry will follow the first *position* ones; raises the reason if that is an error."""
+        if self.run.error is not None:
+            raise self.run.error
+        return self.run.is_finished
+
+    def _await_item(self, item: int, deadline: float | None) -> Entry | None:
+        """How *item* ended, waiting for it; None when there is no such item."""
+        self._feed(item)
+        run = self.run
+        with run.changed:
+            while (entry := run.entry_of(item)) is None:
+                if item >= run.counts.total and run.is_finished:
+                    return None
+                if run.error is not None:
+                    raise run.error
+                if run.is_finished:
+                    raise LookupError(_CONSUMED)
+                self._sleep(deadline)
+        return entry
+
+    def _sleep(self, deadline: float | None) -> None:
+        """Wait for news; the caller holds ``run.changed``."""
+        self._refuse_to_wait_in_the_io_thread()
+        with self._interrupts.answered(self.run, self.revoke, self._finish_view):
+            has_news = any(self.run.changed.wait(pause) for pause in slices(self._attendant, deadline))
+        if not has_news:
+            raise TimeoutError(f"{self!r} is not done in time; it goes on")
+
+    def _feed(self, ended: int) -> None:
+        if self._is_stream and self._feeder is not None:
+            self._feeder.top_up(ended)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._is_stream and not self.done():
+            for _ in self._entries_in_order(None if timeout is None else time.monotonic() + timeout):
+                pass  # its input is read only as its results are consumed
+        super()._wait(timeout)
+
+    # -- internals -----------------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """As for one task; a stream is read in another thread, since its input is read as results are consumed."""
+        if not self._is_stream:
+            return super().__await__()
+        import asyncio
+
+        return asyncio.to_thread(self.get).__await__()
+
+    def _values_of(self, entry: Entry, on_error: str) -> list[Any]:
+        count = entry.stop - entry.start
+        if entry.state is State.SUCCESS:
+            return PackedValues(entry.payload, self._blobs).slice(entry.offset, entry.offset + count)
+        match on_error:
+            case "skip":
+                return []
+            case "return":
+                return [self._error_of(entry, item) for item in range(entry.start, entry.stop)]
+            case _:
+                raise self._error_of(entry, entry.start)
+
+    def _counts(self) -> Counts:
+        counts = self.run.counts
+        if self._total_hint is None or counts.closed or self._total_hint <= counts.total:
+            return counts
+        return msgspec.structs.replace(counts, total=self._total_hint, closed=True)
+
+    def _name_of(self, item: int) -> str:
+        return f"item {item} of {self.label!r}"
+
+    def _others(self) -> str:
+        others = self.run.counts.failed - 1
+        return f"; {others} more of {self.run.counts.total} failed, see .errors()" if others > 0 else ""
+
+    def __repr__(self) -> str:
+        counts = self.run.counts
+        total = f"{counts.total}" if counts.closed else f"{counts.total}+"
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        return f"<MapResult {self.id[:8]} {self.label!r} {self.state} {counts.ended}/{total}{failed}>"
+
+
+class Stream:
+    """Results of a lazy map as an iterator; when it is dropped before its end, the rest is not run."""
+
+    def __init__(self, handle: MapResult) -> None:
+        self._handle = handle
+        self._results = iter(handle)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop the map; results that were not read are lost. May be called twice."""
+        self._handle.revoke()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(NBQueueError):  # the broker has gone: so has the map
+            self.close()
