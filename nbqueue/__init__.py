@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         as_completed,
         connect,
         current_task,
+        get_task_logger,
         imap,
         imap_unordered,
         map,
@@ -81,6 +82,7 @@ __all__ = [
     "connect",
     "current_task",
     "errors",
+    "get_task_logger",
     "imap",
     "imap_unordered",
     "map",
@@ -96,19 +98,8 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *(
-            "App",
-            "as_completed",
-            "connect",
-            "current_task",
-            "imap",
-            "imap_unordered",
-            "map",
-            "options",
-            "revoke",
-            "starmap",
-        ),
-        *("start_workers", "submit", "wait"),
+        *("App", "as_completed", "connect", "current_task", "get_task_logger", "imap", "imap_unordered", "map"),
+        *("options", "revoke", "starmap", "start_workers", "submit", "wait"),
     ),
     "nbqueue.client.map_result": ("ItemError", "MapResult"),
     "nbqueue.client.result": ("AsyncResult",),

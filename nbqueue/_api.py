@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import queue
 import sys
 import threading
@@ -286,6 +287,17 @@ def _is_enough(done: Iterable[futures.Future[Any]], return_when: str) -> bool:
     if return_when == futures.FIRST_EXCEPTION:
         return any(futures.Future.exception(handle) is not None for handle in done)
     return return_when == futures.FIRST_COMPLETED and any(True for _ in done)
+
+
+def get_task_logger(name: str) -> logging.Logger:
+    """A logger for tasks, whose records from INFO on are output of the task.
+
+    Outside of a task it is a logger like any other.
+
+    Example:
+        >>> nbqueue.get_task_logger(__name__).info("epoch %d", 3)
+    """
+    return logging.getLogger(f"nbqueue.task.{name}")
 
 
 def current_task() -> Request | None:

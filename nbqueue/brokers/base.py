@@ -10,13 +10,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from nbqueue.core.exchange import Delivery, ForgetFunctions, Note, WorkerInfo
+from nbqueue.core.exchange import Delivery, ForgetFunctions, Note, OutputNote, WorkerInfo
 from nbqueue.core.orders import Answer, Order, OrderFor
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.messages import Answered, Carry, Deliver, Forgotten, NoteMessage, Stop, ToClientPeer, ToWorkerPeer
+from nbqueue.wire.messages import (
+    Answered,
+    Carry,
+    Deliver,
+    Forgotten,
+    NoteMessage,
+    OutputMessage,
+    Stop,
+    ToClientPeer,
+    ToWorkerPeer,
+)
 
 
 class Port(ABC):
@@ -74,15 +85,16 @@ class ClientPort(Port):
         """Append items to a run; the answer is a `Receipt`. Safe to repeat."""
 
     @abstractmethod
-    def attach(self, run_id: bytes, *, cursor: int) -> None:
-        """Follow a run from entry *cursor* of its log on, or from its end if that comes first.
+    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
+        """Follow a run from an entry of its log and an event of its output on, or from the end if that comes first.
 
-        Answered by a `Note`, which says where it begins (``known=False``: there is no such run).
+        Answered by a `Note`, which says where it begins (``known=False``: there is no such run), and by what is kept of
+        the output.
         """
 
     @abstractmethod
-    def ack(self, *, entries: int, size_bytes: int) -> None:
-        """All entries and payload bytes received through this port so far, so that more may be sent."""
+    def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
+        """All entries, payload bytes and output received through this port so far, so that more may be sent."""
 
     @abstractmethod
     def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
@@ -177,6 +189,16 @@ class WorkerPort(Port):
     def remark(self, run_id: bytes, text: str) -> None:
         """Say a sentence to whoever follows the run; it comes with the notes. Said again, it is not told again."""
 
+    @abstractmethod
+    def output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        """Report what items of a claim have printed; before the outcomes that end them.
+
+        Guarantees:
+            Clients that follow the run hear it in this order, before they hear the outcomes committed after it, unless
+            they are too slow for it. Output of a claim that is not held is dropped. It is kept bounded with the run,
+            and never holds up outcomes.
+        """
+
 
 class Broker(ABC):
     """Where runs wait for workers."""
@@ -200,11 +222,13 @@ class Broker(ABC):
         """Connect and register a supervisor. Raises as `open_client` does."""
 
 
-def client_message(message: Note | Answer) -> ToClientPeer:
+def client_message(message: Note | OutputNote | Answer) -> ToClientPeer:
     """The wire message of an effect for a client."""
     match message:
         case Note():
             return NoteMessage(message)
+        case OutputNote():
+            return OutputMessage(message)
         case Answer():
             return Answered(message)
 

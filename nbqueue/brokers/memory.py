@@ -13,6 +13,7 @@ from nbqueue.brokers.base import Broker, ClientPort, WorkerPort, client_message,
 from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Discard, ToClient, ToWorker, WorkerInfo
 from nbqueue.core.orders import Answer, Order
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.wire.blobs import BlobStore
@@ -164,12 +165,18 @@ class _MemoryClientPort(ClientPort):
         )
         self._mailbox.put(ReceiptMessage(receipt))
 
-    def attach(self, run_id: bytes, *, cursor: int) -> None:
-        self._broker.tell(lambda dispatcher, now: dispatcher.attach(self._client_id, run_id, cursor=cursor, now=now))
-
-    def ack(self, *, entries: int, size_bytes: int) -> None:
+    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
         self._broker.tell(
-            lambda dispatcher, now: dispatcher.ack(self._client_id, entries=entries, size_bytes=size_bytes, now=now)
+            lambda dispatcher, now: dispatcher.attach(
+                self._client_id, run_id, cursor=cursor, output_cursor=output_cursor, now=now
+            )
+        )
+
+    def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
+        self._broker.tell(
+            lambda dispatcher, now: dispatcher.ack(
+                self._client_id, entries=entries, size_bytes=size_bytes, output_bytes=output_bytes, now=now
+            )
         )
 
     def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
@@ -258,6 +265,9 @@ class _MemoryWorkerPort(WorkerPort):
 
     def remark(self, run_id: bytes, text: str) -> None:
         self._broker.tell(lambda dispatcher, _now: dispatcher.remark(run_id, text))
+
+    def output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        self._broker.tell(lambda dispatcher, now: dispatcher.output(self._worker_id, token, events, now))
 
     def close(self) -> None:
         if self._is_open:

@@ -18,15 +18,17 @@ import msgspec
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.sealed_orders import OrderOpener, seal_order
+from nbqueue.brokers.sealed_output import open_output, seal_output
 from nbqueue.core.exchange import Delivery, Note, WorkerInfo
 from nbqueue.core.orders import Answer, Order, OrderFor
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import DEFAULT_OFFER, Offer, Route, serves
 from nbqueue.core.states import State
 from nbqueue.core.task import GENTLY, Block, Entry, Failed, Manner, Outcome, RunSpec, Succeeded
 from nbqueue.errors import KeyFileError, SealBroken
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure
-from nbqueue.wire.messages import Carry, Deliver, Forgotten, NoteMessage, ToClientPeer, ToWorkerPeer
+from nbqueue.wire.messages import Carry, Deliver, Forgotten, NoteMessage, OutputMessage, ToClientPeer, ToWorkerPeer
 from nbqueue.wire.seal import Header, Kind, Sealer, UnknownKey
 
 logger = logging.getLogger(__name__)
@@ -84,10 +86,7 @@ class SealedClientPort(ClientPort):
 
     def receive(self) -> list[ToClientPeer]:
         """See `ClientPort.receive`; results that are not genuine arrive as failures that say so."""
-        return [
-            NoteMessage(self._open_note(message.note)) if isinstance(message, NoteMessage) else message
-            for message in self._port.receive()
-        ]
+        return [self._open_message(message) for message in self._port.receive()]
 
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.submit`."""
@@ -110,6 +109,15 @@ class SealedClientPort(ClientPort):
             Block(block.start, block.stop, self._sealer.seal(_task_header(spec, block, not_after), block.payload))
             for block in blocks
         ]
+
+    def _open_message(self, message: ToClientPeer) -> ToClientPeer:
+        match message:
+            case NoteMessage(note):
+                return NoteMessage(self._open_note(note))
+            case OutputMessage(output):
+                return OutputMessage(open_output(self._sealer, output))
+            case _:
+                return message
 
     def _open_note(self, note: Note) -> Note:
         if note.finished or not note.known:
@@ -140,13 +148,13 @@ class SealedClientPort(ClientPort):
             raise SealBroken("its seal is genuine but for other items or another attempt")
         return opened.body
 
-    def attach(self, run_id: bytes, *, cursor: int) -> None:
+    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
         """See `ClientPort.attach`."""
-        self._port.attach(run_id, cursor=cursor)
+        self._port.attach(run_id, cursor=cursor, output_cursor=output_cursor)
 
-    def ack(self, *, entries: int, size_bytes: int) -> None:
-        """See `ClientPort.ack`; the broker counts sealed bytes."""
-        self._port.ack(entries=entries, size_bytes=size_bytes + self._overhead_bytes)
+    def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
+        """See `ClientPort.ack`; the broker counts sealed bytes, which notes of output speak of already."""
+        self._port.ack(entries=entries, size_bytes=size_bytes + self._overhead_bytes, output_bytes=output_bytes)
 
     def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """See `ClientPort.revoke`."""
@@ -313,6 +321,12 @@ class SealedWorkerPort(WorkerPort):
             self._ended[token] = self._claims.pop(token)
             if len(self._ended) > CLAIMS_REMEMBERED:
                 self._ended.popitem(last=False)
+
+    def output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        """See `WorkerPort.output`."""
+        claim = self._claims.get(token) or self._ended.get(token)
+        if claim is not None:
+            self._port.output(token, seal_output(self._sealer, claim.run_id, events, encrypt=claim.is_encrypted))
 
     def resize(self, *, slots: int, prefetch: int) -> None:
         """See `WorkerPort.resize`."""

@@ -20,13 +20,15 @@ import msgspec
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.client.run import ClientRun
-from nbqueue.core.exchange import ALL_ITEMS, Note, Receipt
+from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
+from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
     Inspected,
     NoteMessage,
+    OutputMessage,
     Pong,
     ReceiptMessage,
     Refused,
@@ -47,6 +49,7 @@ REREAD_RUNS = 200
 #: Acknowledge after this many entries or bytes, well before the broker's window is used up.
 ACK_ENTRIES = 512
 ACK_BYTES = 4 * 2**20
+ACK_OUTPUT_BYTES = OUTPUT_WINDOW_BYTES // 4
 #: Items and bytes on their way to the broker that it has not confirmed; whoever sends more waits.
 CREDIT_ITEMS = 100_000
 CREDIT_BYTES = 64 * 2**20
@@ -127,13 +130,14 @@ class Link:
         self._commands: deque[Command] = deque()
         self._forgotten: deque[bytes] = deque()
         self._followers: dict[bytes, Follower] = {}
+        self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
         self._submissions: dict[bytes, _Submission] = {}
         self._inspections: deque[Future[Inspected]] = deque()
         self._starts: dict[int, Future[int]] = {}
         self._no_workers: NoWorkers | None = None  # there are none, and none can be started
         self._next_request = 1
-        self._received_entries = self._received_bytes = 0
-        self._acked_entries = self._acked_bytes = 0
+        self._received_entries = self._received_bytes = self._received_output = 0
+        self._acked_entries = self._acked_bytes = self._acked_output = 0
         self._pinged_at = self._reread_at = time.monotonic()
         self._is_closing = False
         self._is_awake = threading.Event()
@@ -342,6 +346,7 @@ class Link:
         if (
             self._received_entries - self._acked_entries >= ACK_ENTRIES
             or self._received_bytes - self._acked_bytes >= ACK_BYTES
+            or self._received_output - self._acked_output >= ACK_OUTPUT_BYTES
         ):
             self._ack()
 
@@ -349,6 +354,8 @@ class Link:
         match message:
             case NoteMessage(note):
                 self._take_note(note)
+            case OutputMessage(output):
+                self._take_output(output)
             case ReceiptMessage(receipt):
                 self._take_receipt(receipt)
             case Inspected():
@@ -365,6 +372,7 @@ class Link:
         self._received_bytes += sum(len(entry.payload) for entry in note.entries)
         follower = self._followers.get(note.run_id)
         if follower is None:
+            self._take_late(note)
             return
         if not note.known:
             self._give_up(follower, UnknownTask(f"the broker no longer knows the run {note.run_id.hex()[:8]}"))
@@ -373,7 +381,26 @@ class Link:
         if follower.run.is_finished:
             del self._followers[note.run_id]
             self._drop_submission(note.run_id)
+            if not follower.run.output.is_complete:
+                self._late[note.run_id] = follower.run
             follower.on_over()
+
+    def _take_late(self, note: Note) -> None:
+        """News of a run that was over already."""
+        run = self._late.get(note.run_id)
+        if run is not None and not note.known:
+            del self._late[note.run_id]
+            run.output.give_up()
+
+    def _take_output(self, note: OutputNote) -> None:
+        self._received_output += note.size_bytes
+        follower = self._followers.get(note.run_id)
+        run = self._late.get(note.run_id) if follower is None else follower.run
+        if run is None:
+            return
+        run.output.fold(note)
+        if run.output.is_complete:
+            self._late.pop(note.run_id, None)
 
     def _give_up(self, follower: Follower, error: BaseException) -> None:
         run_id = follower.run.run_id
@@ -460,15 +487,17 @@ class Link:
             self._offer_again()
 
     def _reread(self, now: float) -> None:
-        silent = [follower.run for follower in list(self._followers.values()) if now - follower.run.heard_at > REREAD_S]
+        runs = [*(follower.run for follower in list(self._followers.values())), *self._late.values()]
+        silent = [run for run in runs if now - run.heard_at > REREAD_S]
         for run in silent[:REREAD_RUNS]:
             run.heard_at = now
             if run.run_id not in self._submissions:
-                self._port.attach(run.run_id, cursor=run.cursor)
+                self._port.attach(run.run_id, cursor=run.cursor, output_cursor=run.output.cursor)
 
     def _ack(self) -> None:
         self._acked_entries, self._acked_bytes = self._received_entries, self._received_bytes
-        self._port.ack(entries=self._acked_entries, size_bytes=self._acked_bytes)
+        self._acked_output = self._received_output
+        self._port.ack(entries=self._acked_entries, size_bytes=self._acked_bytes, output_bytes=self._acked_output)
 
     def _give_up_all(self, error: BaseException) -> None:
         """No worker is connected and none can be started: say so to everybody who waits, instead of for ever."""
@@ -487,6 +516,8 @@ class Link:
             follower.run.fail(error)
             follower.on_over()
         self._followers.clear()
+        for run in self._late.values():
+            run.output.give_up()
         answers: list[Future[Any]] = [*self._inspections, *self._starts.values()]
         for answer in answers:
             if not answer.done():

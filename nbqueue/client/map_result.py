@@ -12,10 +12,12 @@ import msgspec
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
+from nbqueue.client.output import Printed
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, item_ranges, manner, report
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, slices
+from nbqueue.core.output import STDERR, STDOUT
 from nbqueue.core.progress import Counts
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry
@@ -200,6 +202,18 @@ class MapResult(AsyncResult):
                     while (entry := self.run.entry_of(item)) is None and not self.run.is_over:
                         self._sleep(None)
                 item = stop if entry is None else entry.stop
+
+    def output(self, item: int) -> Printed:
+        """What one item has printed so far."""
+        item = range(len(self))[item]
+        self._output.settle()
+        return Printed(self._output.text(STDOUT, item), self._output.text(STDERR, item))
+
+    def logs(self, item: int | None = None, *, follow: bool = False) -> Iterator[str]:
+        """Lines of both streams, of one item or of all, in the order in which they arrived; see `AsyncResult.logs`."""
+        if not follow:
+            self._output.settle()
+        return self._output.lines(item, follow=follow)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

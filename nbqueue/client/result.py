@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import Interrupts, OnInterrupt
 from nbqueue.client.link import Link
+from nbqueue.client.output import HasOutput, Listener
 from nbqueue.client.revoking import RevokeReport, how_of, manner, report
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant, wait_until
@@ -34,7 +35,7 @@ class View(Protocol):
         """Show the final state now; may be called twice."""
 
 
-class AsyncResult(Future[Any]):
+class AsyncResult(Future[Any], HasOutput):
     """The handle of one task: a `Future` that can be awaited and revoked.
 
     It is a `concurrent.futures.Future`, so whatever takes one takes it.
@@ -55,6 +56,7 @@ class AsyncResult(Future[Any]):
     ) -> None:
         super().__init__()
         self.run = run
+        self._output = run.output
         self.id = run.run_id.hex()
         self.label = run.label
         self._link = link
@@ -117,6 +119,7 @@ class AsyncResult(Future[Any]):
                 is_over = wait_until(self._ends_within, self._attendant, timeout)
             if not is_over:
                 raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on")
+        self._output.finish_showing()
         self._finish_view()
 
     def _ends_within(self, timeout: float | None) -> bool:
@@ -315,6 +318,10 @@ class AsyncResult(Future[Any]):
             super().set_result(None)
         else:
             self.set_exception(NBQueueError(self.state))  # for `futures.wait`; `exception` makes the true one
+
+    def print_to(self, listener: Listener | None) -> None:
+        """Where its output is shown while it comes."""
+        self._output.listen(listener)
 
     def show_in(self, view: View | None) -> None:
         """The view to be finished when somebody has waited for the end."""

@@ -8,6 +8,7 @@ from bisect import bisect_right, insort
 
 import msgspec
 
+from nbqueue.client.output import RunOutput
 from nbqueue.core.exchange import Note
 from nbqueue.core.progress import Counts
 from nbqueue.core.states import State
@@ -37,6 +38,7 @@ class ClientRun:
         self.finished_at: float | None = None
         self.failures: list[Entry] = []
         self.arrived: list[int] = []  #: first items of the entries, in order of arrival
+        self.output = RunOutput()
         self._entries: dict[int, Entry] = {}
         self._starts: list[int] = []
 
@@ -55,6 +57,7 @@ class ClientRun:
             self.work_s = note.work_s
             self.unserved = note.unserved
             self.remarks = note.remarks
+            self.output.expect(note.output_end, is_over=note.finished)
             if note.finished and not self.is_finished and note.cursor + len(note.entries) <= self.cursor:
                 self.is_finished = True
                 self.finished_at = self.heard_at
@@ -66,6 +69,7 @@ class ClientRun:
             if not self.is_finished and self.error is None:
                 self.error = error
                 self.finished_at = time.monotonic()
+                self.output.give_up()
                 self.changed.notify_all()
 
     def expect(self, total: int, *, closed: bool) -> None:

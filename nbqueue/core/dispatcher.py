@@ -16,6 +16,7 @@ from typing import assert_never
 
 import msgspec
 
+from nbqueue.core.audience import Audience
 from nbqueue.core.chunking import ChunkSizer
 from nbqueue.core.exchange import (
     ALL_ITEMS,
@@ -34,6 +35,7 @@ from nbqueue.core.followers import Client, notes_for
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.machine import Event
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.progress import Counts
 from nbqueue.core.ready import ReadyRuns
 from nbqueue.core.routing import Route
@@ -101,6 +103,7 @@ class Dispatcher:
         self._wakes: list[tuple[float, int, bytes, int, int, Trigger]] = []
         self._wake_order = 0
         self._dirty: OrderedDict[bytes, Run] = OrderedDict()
+        self._audience = Audience()
         self._effects: list[Effect] = []
         self._accounts: dict[bytes, tuple[int, int]] = {}
         self._open_items = 0  # of all runs together
@@ -192,6 +195,7 @@ class Dispatcher:
         run = self._runs[spec.run_id] = Run(spec, now=now)
         self._owners[spec.run_id] = client_id
         self._client(client_id, now).cursors[spec.run_id] = 0
+        self._audience.follow(client_id, spec.run_id, 0)
         self._feed(run, blocks, closed=closed, now=now)
         return Receipt(run_id=spec.run_id, total=run.total, slots=self._workforce.slots_for(run.route))
 
@@ -236,8 +240,8 @@ class Dispatcher:
                 self._forget(run_id)
         return self._stored_bytes + wanted <= self.limits.max_bytes
 
-    def attach(self, client_id: bytes, run_id: bytes, *, cursor: int, now: float) -> None:
-        """Follow a run from entry *cursor* of its log on; the effects bring what is there already."""
+    def attach(self, client_id: bytes, run_id: bytes, *, cursor: int, output_cursor: int = 0, now: float) -> None:
+        """Follow a run from an entry of its log and an event of its output on; effects bring what is there already."""
         client = self._client(client_id, now)
         run = self._runs.get(run_id)
         if run is None:
@@ -245,10 +249,12 @@ class Dispatcher:
             self._effects.append(ToClient(client_id, note))
             return
         client.cursors[run_id] = min(max(cursor, 0), len(run.log))
+        self._audience.follow(client_id, run_id, output_cursor)
         self._dirty[run_id] = run
 
-    def ack(self, client_id: bytes, *, entries: int, size_bytes: int, now: float) -> None:
-        """The client has received this many entries and payload bytes in all since it said hello."""
+    def ack(self, client_id: bytes, *, entries: int, size_bytes: int, output_bytes: int = 0, now: float) -> None:
+        """The client has received this many entries, payload bytes and output in all since it said hello."""
+        self._audience.ack(client_id, output_bytes)
         client = self._client(client_id, now)
         had_room = client.has_room
         client.acked_entries = min(max(client.acked_entries, entries), client.sent_entries)
@@ -259,6 +265,7 @@ class Dispatcher:
 
     def hello(self, client_id: bytes, now: float) -> None:
         """A client begins, or begins anew after a break: nothing is under way to it."""
+        self._audience.hello(client_id)
         client = self._client(client_id, now)
         client.sent_entries = client.acked_entries = 0
         client.sent_bytes = client.acked_bytes = 0
@@ -272,6 +279,7 @@ class Dispatcher:
     def goodbye(self, client_id: bytes) -> None:
         """A client leaves; its runs go on."""
         self._clients.pop(client_id, None)
+        self._audience.goodbye(client_id)
 
     def revoke(self, run_id: bytes, *, start: int, stop: int, now: float, manner: Manner = GENTLY) -> None:
         """Stop the items *start* to *stop*: those that wait never start, those that run are stopped by their holder."""
@@ -304,6 +312,7 @@ class Dispatcher:
         """Nobody wants the results of this run any more; if it still goes on, they are kept until it expires."""
         for client in self._clients.values():
             client.cursors.pop(run_id, None)
+        self._audience.stop_following(run_id)
         run = self._runs.get(run_id)
         if run is not None and run.is_finished:
             self._forget(run_id)
@@ -312,6 +321,7 @@ class Dispatcher:
         run = self._runs.pop(run_id)
         self._account(run_id, 0, 0)
         del self._accounts[run_id]
+        self._audience.forget(run_id)
         self._effects.append(Discard(run_id.hex()))
         self._ready.discard(run, self._owners.pop(run_id, b""))
         self._dirty.pop(run_id, None)
@@ -401,6 +411,18 @@ class Dispatcher:
             self._changed(run, now)
         elif final:
             self._assign(now)
+
+    def output(self, worker_id: bytes, token: int, events: Iterable[OutputEvent], now: float) -> None:
+        """What items of a claim have printed; what is not the claim's is dropped."""
+        worker = self._workforce.get(worker_id)
+        if worker is None:
+            return
+        worker.seen_at = now
+        claim = worker.claims.get(token)
+        if claim is not None and claim.run_id in self._runs:
+            mine = [event for event in events if claim.start <= event.item < claim.stop]
+            self._audience.take(claim.run_id, mine, worker.info.name)
+            self._account_for(self._runs[claim.run_id])
 
     def _take_outcome(self, run: Run, token: int, outcome: Outcome, worker: str, now: float) -> None:
         if not makes_sense(outcome):
@@ -534,13 +556,17 @@ class Dispatcher:
         """Bring everything that depends on the run up to date."""
         if tell:
             self._dirty[run.spec.run_id] = run
-        self._account(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes)
+        self._account_for(run)
         if run.is_finished and run.finished_at is None:
             run.finished_at = now
         if run.waiting:
             self._ready.add(run, self._owners.get(run.spec.run_id, b""))
         if assign:
             self._assign(now)
+
+    def _account_for(self, run: Run) -> None:
+        output_bytes = self._audience.size_bytes(run.spec.run_id)
+        self._account(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes + output_bytes)
 
     def _account(self, run_id: bytes, open_items: int, stored_bytes: int) -> None:
         items_before, bytes_before = self._accounts.get(run_id, (0, 0))
@@ -624,12 +650,14 @@ class Dispatcher:
 
     def take_effects(self) -> list[Effect]:
         """What must be told to supervisors and clients because of the calls since the last time."""
+        self._effects += self._audience.take_effects()
         dirty, self._dirty = self._dirty, OrderedDict()
         for run_id, run in dirty.items():
             for client_id, client in self._clients.items():
                 if run_id in client.cursors and client.has_room:
                     slots, unserved = self._workforce.slots_for(run.route), self._why_unserved(run)
-                    notes = notes_for(client, run, slots=slots, unserved=unserved)
+                    output_end = self._audience.end(run_id)
+                    notes = notes_for(client, run, slots=slots, unserved=unserved, output_end=output_end)
                     self._effects.extend(ToClient(client_id, note) for note in notes)
         effects, self._effects = self._effects, []
         return effects

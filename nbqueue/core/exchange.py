@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nbqueue.core.orders import Answer, OrderFor
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
@@ -64,6 +65,17 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     work_s: float = 0.0
     unserved: str = ""  #: why nobody who is connected could ever run what waits
     remarks: list[str] = []
+    output_end: int = 0  #: events of output that the run has had; those missing here are on their way
+
+
+class OutputNote(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The next events of a run's output, for a client that follows it; those that were dropped are passed over."""
+
+    run_id: bytes
+    cursor: int  #: it continues here
+    until: int  #: and ends before this number
+    events: list[OutputEvent]
+    size_bytes: int  #: to be acknowledged
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -100,7 +112,7 @@ class ToClient(msgspec.Struct, frozen=True):
     """An effect: tell a client."""
 
     client_id: bytes
-    message: Note | Answer
+    message: Note | OutputNote | Answer
 
 
 class Discard(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ class Client:
         )
 
 
-def notes_for(client: Client, run: Run, *, slots: int, unserved: str) -> Iterator[Note]:
+def notes_for(client: Client, run: Run, *, slots: int, unserved: str, output_end: int) -> Iterator[Note]:
     """All that the client may be told of the run now, piece by piece; its position moves along."""
     run_id = run.spec.run_id
     while True:
@@ -51,6 +51,7 @@ def notes_for(client: Client, run: Run, *, slots: int, unserved: str) -> Iterato
             work_s=run.work_s,
             unserved=unserved,
             remarks=list(run.remarks),
+            output_end=output_end,
         )
         if is_told_all or not client.has_room:
             return

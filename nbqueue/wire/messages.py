@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
-from nbqueue.core.exchange import Delivery, ForgetFunctions, HeldClaims, Note, Receipt, WorkerInfo
+from nbqueue.core.exchange import Delivery, ForgetFunctions, HeldClaims, Note, OutputNote, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
@@ -59,6 +60,7 @@ class Attach(_Message):
 
     run_id: bytes
     cursor: int
+    output_cursor: int = 0  #: follow its output from this event on
 
 
 class Ack(_Message):
@@ -66,6 +68,7 @@ class Ack(_Message):
 
     entries: int
     size_bytes: int
+    output_bytes: int = 0
 
 
 class Revoke(_Message):
@@ -156,6 +159,12 @@ class NoteMessage(_Message):
     """News of a run."""
 
     note: Note
+
+
+class OutputMessage(_Message):
+    """What tasks of a run have printed."""
+
+    note: OutputNote
 
 
 class Pong(_Message):
@@ -252,6 +261,13 @@ class Remark(_Message):
     text: str
 
 
+class Output(_Message):
+    """What items of the claim have printed and displayed."""
+
+    token: int
+    events: list[OutputEvent]
+
+
 class Leave(_Message):
     """A supervisor stops in good order."""
 
@@ -311,6 +327,7 @@ class SlotReady(_Message):
     """A slot has started."""
 
     pid: int
+    mark: bytes = b""  #: announces its own words among what it and its children print
 
 
 FromPeer = (
@@ -333,13 +350,24 @@ FromPeer = (
     | Heartbeat
     | Started
     | Commit
+    | Output
     | Resized
     | Report
     | Remark
     | Leave
 )
 ToClientPeer = (
-    Welcome | Refused | ReceiptMessage | NoteMessage | Pong | Inspected | WorkersStarted | Purged | WereAsked | Answered
+    Welcome
+    | Refused
+    | ReceiptMessage
+    | NoteMessage
+    | OutputMessage
+    | Pong
+    | Inspected
+    | WorkersStarted
+    | Purged
+    | WereAsked
+    | Answered
 )
 ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held | Carry
 ToSlot = RunChunk | Forgotten

@@ -33,7 +33,7 @@ KEY_BYTES = 32
 #: A task may wait so long for a worker; what is older is taken for a replay.
 LIFETIME_S = 7 * 86400.0
 
-Kind = Literal["task", "function", "result", "failure", "control"]
+Kind = Literal["task", "function", "result", "failure", "output", "control"]
 
 _MAC = b"M"
 _ENCRYPTED = b"E"

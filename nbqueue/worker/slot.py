@@ -21,21 +21,26 @@ from nbqueue.wire.failure import pack_failure, safe_repr
 from nbqueue.wire.function import LoadedFunction, load_function
 from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, RunChunk, SlotReady, ToSlot
 from nbqueue.wire.payload import PackedValues, pack_values
+from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE
 from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.tidy import Tidy
+from nbqueue.worker.zygote_protocol import SlotEnds
 
 #: Finished items are reported at least this often while a chunk runs.
 REPORT_S = 0.1
+#: What an item that took longer than this has printed is told from what the next one prints, whoever of it wrote it.
+LOOK_S = 0.0005
 
 
 class Slot:
     """Runs chunks until its supervisor closes the pipe."""
 
-    def __init__(self, pipe: Pipe[ToSlot], cell: Cell, *, name: str, blobs: BlobStore | None) -> None:
+    def __init__(self, pipe: Pipe[ToSlot], cell: Cell, capture: Capture, *, name: str, blobs: BlobStore | None) -> None:
         self._pipe = pipe
         self._cell = cell
+        self._capture = capture
         self._name = name
         self._blobs = blobs
         self._functions: dict[bytes, LoadedFunction] = {}
@@ -49,7 +54,7 @@ class Slot:
     def serve(self) -> None:
         """Run what comes through the pipe."""
         signal.signal(signal.SIGINT, self._on_interrupt)
-        self._send(SlotReady(os.getpid()))
+        self._send(SlotReady(os.getpid(), self._capture.mark))
         while (message := self._pipe.receive()) is not None:
             match message:
                 case RunChunk(delivery):
@@ -82,8 +87,10 @@ class Slot:
             SLATE.running = None
             self._token = 0
             self._report = None
+        self._capture.flush()
         report.send(final=True, spent=self._spent or self._tidy.why_spent())
         self._tidy.restore()  # after the report, which somebody waits for
+        self._capture.restore()
 
     def _load(self, delivery: Delivery) -> LoadedFunction:
         loaded = self._functions.get(delivery.digest)
@@ -107,7 +114,7 @@ class Slot:
         numbers, token = self._cell.numbers, self._token
         plain = values.plain
         clock = time.perf_counter
-        report_at = report.next_report_at
+        look_at = clock()
         done = report.values
         for index in range(first, last):
             numbers[ITEM] = index  # before the look at the cell: a signal for the former item must not find this one
@@ -132,9 +139,12 @@ class Slot:
             if report.was_interrupted and (spent := self._tidy.what_is_left_behind()):
                 self._spent = spent  # nobody is told that it was stopped before that has ended, too
                 return
-            if clock() >= report_at:
-                report.send(final=False)
-                report_at = report.next_report_at
+            now = clock()
+            if now >= look_at:
+                self._capture.end_item()
+                if now >= report.next_report_at:
+                    report.send(final=False)
+                look_at = now + LOOK_S
 
     def _is_held_back(self, item: int) -> bool:
         """Whether *item* is not to run; waits while a signal for the item before it is on its way."""
@@ -284,8 +294,11 @@ def _item_repr(values: PackedValues, index: int) -> str:
         return "<an item that cannot be unpickled>"
 
 
-def run_slot(end: socket.socket, cell_descriptor: int, *, name: str, blobs: BlobStore | None) -> None:
+def run_slot(ends: SlotEnds, *, name: str, blobs: BlobStore | None) -> None:
     """The life of a slot's process, after its fork."""
-    cell = Cell(cell_descriptor)
-    os.close(cell_descriptor)
-    Slot(Pipe(end, ToSlot), cell, name=name, blobs=blobs).serve()
+    cell = Cell(ends.cell)
+    os.close(ends.cell)
+    capture = Capture((ends.stdout, ends.stderr), cell.numbers)
+    capture.install()
+    pipe: Pipe[ToSlot] = Pipe(socket.socket(fileno=ends.pipe), ToSlot)
+    Slot(pipe, cell, capture, name=name, blobs=blobs).serve()

@@ -13,8 +13,10 @@ import msgspec
 from nbqueue.core.exchange import ForgetFunctions
 from nbqueue.wire.messages import Forgotten, FromSlot
 from nbqueue.worker.cell import Cell
+from nbqueue.worker.output import SlotOutput, output_pipe
 from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.zygote_process import Birth, ZygoteProcess
+from nbqueue.worker.zygote_protocol import SlotEnds
 
 Work = TypeVar("Work")
 
@@ -22,18 +24,23 @@ Work = TypeVar("Work")
 def fork_slot(zygote: ZygoteProcess) -> SlotProcess[Work]:
     """Ask the zygote for one more slot; it says `SlotReady` when it is up."""
     ours, theirs = socket.socketpair()
+    readers, writers = zip(output_pipe(), output_pipe(), strict=True)
     with theirs, Cell.make_file() as file:
         cell = Cell(file.fileno())
-        return SlotProcess(ours, cell, zygote.fork(theirs.fileno(), file.fileno()))
+        birth = zygote.fork(SlotEnds(theirs.fileno(), file.fileno(), *writers))
+        for writer in writers:
+            os.close(writer)
+        return SlotProcess(ours, cell, SlotOutput(readers, cell), birth)
 
 
 class SlotProcess(Generic[Work]):
-    """One slot: its pipe, its cell, and what it works on."""
+    """One slot: its pipe, its cell, what it prints, and what it works on."""
 
-    def __init__(self, end: socket.socket, cell: Cell, birth: Birth) -> None:
+    def __init__(self, end: socket.socket, cell: Cell, output: SlotOutput, birth: Birth) -> None:
         self._pipe: Pipe[FromSlot] = Pipe(end, FromSlot)
         self._birth = birth
         self.cell = cell
+        self.output = output
         self.is_ready = False
         self.work: Work | None = None
         self.functions: set[bytes] = set()
@@ -93,4 +100,5 @@ class SlotProcess(Generic[Work]):
     def close(self) -> None:
         """Let go of it."""
         self._pipe.close()
+        self.output.close()
         self.cell.close()

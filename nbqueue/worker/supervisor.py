@@ -31,6 +31,7 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
+from nbqueue.worker.output import SlotOutput
 from nbqueue.worker.slot_process import SlotProcess, fork_slot
 from nbqueue.worker.work import Work
 from nbqueue.worker.zygote_process import SlotDeath, ZygoteProcess
@@ -76,7 +77,7 @@ class Supervisor:
         if lifeline is not None:
             self._selector.register(lifeline, selectors.EVENT_READ, lifeline)
         for slot in self._slots:
-            self._selector.register(slot.fileno(), selectors.EVENT_READ, slot)
+            self._watch(slot)
 
     # -- loop ----------------------------------------------------------------------------------------------------------
 
@@ -100,6 +101,8 @@ class Supervisor:
                     for report in slot.receive_available():
                         self._take_from_slot(slot, report)
                     self._fill_slots()
+                case SlotOutput() as output:
+                    output.read()
                 case ZygoteProcess() as zygote:
                     for death in zygote.deaths():
                         self._take_death(death)
@@ -122,9 +125,11 @@ class Supervisor:
         return max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
 
     def _port_is_quiet_only_until(self, now: float) -> bool:
-        """Whether something must be looked at soon: an unannounced item, a ladder, a hoarded chunk."""
+        """Whether something must be looked at soon: an unannounced item, a ladder, output, a hoarded chunk."""
         return bool(self._waiting) or any(
-            slot.work is not None and (not slot.work.announced or slot.work.ladder is not None) for slot in self._slots
+            slot.work is not None
+            and (not slot.work.announced or slot.work.ladder is not None or slot.output.is_waiting)
+            for slot in self._slots
         )
 
     def _look_at_the_clock(self) -> None:
@@ -136,6 +141,8 @@ class Supervisor:
             if not work.announced and now - work.since >= ANNOUNCE_S:
                 self._announce(slot, work)
             self._press_on(slot, work, now)
+            if slot.output.is_due(now):
+                self._report_output(slot, work)
         while self._waiting and now - self._waiting[-1].since > HOARD_S:
             self._hand_back(self._waiting.pop())
         if now >= self._heartbeat_at:
@@ -217,12 +224,15 @@ class Supervisor:
         slot.functions.add(delivery.digest)
         slot.environment = delivery.environment
         slot.work = work
+        slot.output.drain()  # what the last task has left running may have printed
+        slot.output.begin(delivery)
         work.show_stops(slot.cell)
         slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
 
     def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
         match message:
-            case SlotReady(pid):
+            case SlotReady(pid, mark):
+                slot.output.use_mark(mark)
                 slot.take_birth(pid)
             case ChunkReport():
                 self._take_report(slot, message)
@@ -231,6 +241,8 @@ class Supervisor:
         work = slot.work
         if work is None or work.delivery.token != report.token:
             return
+        slot.output.drain()
+        self._report_output(slot, work)
         work.take_report(report.outcomes)
         if report.spent:
             work.last_words = report.outcomes
@@ -239,8 +251,14 @@ class Supervisor:
         self._port.commit(report.token, work.delivery.run_id, report.outcomes, final=report.final)
         if report.final:
             slot.work = None
+            slot.output.end()
         else:
             work.make_room_for_stops(slot.cell)
+
+    def _report_output(self, slot: SlotProcess[Work], work: Work) -> None:
+        """Pass on what the slot has printed; before the outcomes, so that whoever hears of an end has heard it all."""
+        if slot.output.is_waiting:
+            self._port.output(work.delivery.token, slot.output.take(self._clock()))
 
     def _take_death(self, death: SlotDeath) -> None:
         if death.pid is None:
@@ -260,6 +278,8 @@ class Supervisor:
         if slot.work is not None:
             work, token = slot.work, slot.work.delivery.token
             blamed = slot.cell.current(token)
+            slot.output.drain()
+            self._report_output(slot, work)
             logger.info("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
             self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
         self._replace(slot)
@@ -271,11 +291,20 @@ class Supervisor:
         slot.signal(signal.SIGKILL)
 
     def _replace(self, slot: SlotProcess[Work]) -> None:
-        self._selector.unregister(slot.fileno())
+        self._unwatch(slot)
         slot.close()
         replacement: SlotProcess[Work] = fork_slot(self._zygote)
-        self._selector.register(replacement.fileno(), selectors.EVENT_READ, replacement)
+        self._watch(replacement)
         self._slots[self._slots.index(slot)] = replacement
+
+    def _watch(self, slot: SlotProcess[Work]) -> None:
+        self._selector.register(slot.fileno(), selectors.EVENT_READ, slot)
+        for reader in slot.output.readers:
+            self._selector.register(reader, selectors.EVENT_READ, slot.output)
+
+    def _unwatch(self, slot: SlotProcess[Work]) -> None:
+        for descriptor in (slot.fileno(), *slot.output.readers):
+            self._selector.unregister(descriptor)
 
     def _replace_zygote(self) -> None:
         """The zygote died, and its slots with it."""

@@ -16,7 +16,7 @@ import sys
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.worker.family import adopt_orphans, die_with, kill_adopted, kill_group
 from nbqueue.worker.slot import run_slot
-from nbqueue.worker.zygote_protocol import BORN, DIED, RECORD, receive_roots
+from nbqueue.worker.zygote_protocol import BORN, DIED, RECORD, SlotEnds, receive_roots
 
 _KILOBYTE = 1024
 #: What a dead slot has left behind is gone within this time, or else goes on dying without being waited for.
@@ -56,20 +56,20 @@ class Zygote:
             self._kill_all()
 
     def _fork_one(self) -> bool:
-        request, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+        request, descriptors, _, _ = socket.recv_fds(self._control, 1, len(SlotEnds._fields))
         if not request:
             return False
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_slot(parent, descriptors)
+            self._become_slot(parent, SlotEnds(*descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
         self._slots.add(pid)
         self._tell(BORN, pid, 0, 0)
         return True
 
-    def _become_slot(self, parent: int, descriptors: list[int]) -> None:
+    def _become_slot(self, parent: int, ends: SlotEnds) -> None:
         """Turn the fork into a slot; never returns."""
         status = 1
         try:
@@ -81,8 +81,7 @@ class Zygote:
             self._control.close()
             os.close(self._wakeup_reader)
             os.close(self._wakeup_writer)
-            end = socket.socket(fileno=descriptors[0])
-            run_slot(end, descriptors[1], name=self._name, blobs=self._blobs)
+            run_slot(ends, name=self._name, blobs=self._blobs)
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from nbqueue.worker.zygote_protocol import BORN, RECORD, encode_roots
+from nbqueue.worker.zygote_protocol import BORN, RECORD, SlotEnds, encode_roots
 
 
 class Birth:
@@ -59,10 +59,10 @@ class ZygoteProcess:
         with contextlib.suppress(OSError):  # a dead zygote is told by `deaths`
             self._control.sendall(encode_roots(roots))
 
-    def fork(self, pipe: int, cell: int) -> Birth:
-        """Ask for one more slot, with its end of the pipe and its cell; both descriptors stay ours to close."""
+    def fork(self, ends: SlotEnds) -> Birth:
+        """Ask for one more slot; its descriptors stay ours to close."""
         with contextlib.suppress(OSError):  # a dead zygote is told by `deaths`, and the slot replaced then
-            socket.send_fds(self._control, [b"F"], [pipe, cell])
+            socket.send_fds(self._control, [b"F"], ends)
         birth = Birth()
         self._unborn.append(birth)
         return birth

@@ -1,8 +1,7 @@
 """What supervisor and zygote say to each other, on a stream socket.
 
 First the supervisor sends the folders of large payloads (`encode_roots`), then, for every slot, one byte that carries
-two
-descriptors: the slot's end of its pipe, and its cell. The zygote answers with `RECORD`s: a slot was born, a slot died.
+four descriptors (`SlotEnds`). The zygote answers with `RECORD`s: a slot was born, a slot died.
 """
 
 from __future__ import annotations
@@ -11,9 +10,20 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 RECORD = struct.Struct("<ciiq")  #: kind, pid, wait status, peak resident bytes
 BORN, DIED = b"B", b"D"
+
+
+class SlotEnds(NamedTuple):
+    """The descriptors that a slot is born with."""
+
+    pipe: int  #: to its supervisor
+    cell: int
+    stdout: int  #: what it is to use for descriptor 1
+    stderr: int
+
 
 _LENGTH = struct.Struct("<I")
 

@@ -35,9 +35,10 @@ from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.hub import Hub, HubOptions
 from nbqueue.core.dispatcher import Dispatcher, Limits
-from nbqueue.core.exchange import Delivery, HeldClaims, Note, Receipt, WorkerInfo
+from nbqueue.core.exchange import Delivery, HeldClaims, Note, OutputNote, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
+from nbqueue.core.output import OutputEvent, Text
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer
 from nbqueue.core.run import StopHolder
@@ -66,6 +67,7 @@ from nbqueue.wire.messages import (
     Hello,
     Inspected,
     NoteMessage,
+    OutputMessage,
     Pong,
     Purged,
     ReceiptMessage,
@@ -85,10 +87,12 @@ PATIENCE_S = 10.0
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: runs for more than a few seconds")
     config.addinivalue_line("markers", "plain: not on the sealed broker, whose bytes are more")
+    config.addinivalue_line("markers", "not_redis: Redis does not carry output")
 
 
 def pytest_collection_modifyitems(config, items):
-    plain = [item for item in items if item.get_closest_marker("plain") and "sealed" in item.callspec.params.values()]
+    plain = {item for item in items if item.get_closest_marker("plain") and "sealed" in item.callspec.params.values()}
+    plain |= {item for item in items if item.get_closest_marker("not_redis") and "redis" in item.name}
     config.hook.pytest_deselected(items=plain)
     items[:] = [item for item in items if item not in plain]
 
@@ -340,6 +344,8 @@ class Client:
         self._requests = itertools.count(1)
         self.heard: list[Answer] = []
         self.notes: list[Note] = []
+        self.outputs: list[OutputNote] = []
+        self.told: list[Note | OutputNote] = []  #: both, in the order of their arrival
         self.pongs: list[Pong] = []
 
     # -- asking --------------------------------------------------------------------------------------------------------
@@ -399,8 +405,8 @@ class Client:
         self.settle()
         return [answer for answer in self.heard if answer.request == asked.request]
 
-    def attach(self, run_id: bytes, *, cursor: int = 0) -> None:
-        self._port.attach(run_id, cursor=cursor)
+    def attach(self, run_id: bytes, *, cursor: int = 0, output_cursor: int = 0) -> None:
+        self._port.attach(run_id, cursor=cursor, output_cursor=output_cursor)
         self.settle()
 
     def revoke(self, run_id: bytes, start: int = 0, stop: int = 2**62, manner: Manner = GENTLY) -> None:
@@ -411,8 +417,8 @@ class Client:
         self._port.forget(run_ids)
         self.settle()
 
-    def acknowledge(self, entries: int, size_bytes: int) -> None:
-        self._port.ack(entries=entries, size_bytes=size_bytes)
+    def acknowledge(self, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
+        self._port.ack(entries=entries, size_bytes=size_bytes, output_bytes=output_bytes)
         self.settle()
 
     def close(self) -> None:
@@ -432,7 +438,8 @@ class Client:
             if has_news and self._acknowledges:
                 entries = sum(len(note.entries) for note in self.notes)
                 size = sum(len(entry.payload) for note in self.notes for entry in note.entries)
-                self._port.ack(entries=entries, size_bytes=size)
+                output = sum(note.size_bytes for note in self.outputs)
+                self._port.ack(entries=entries, size_bytes=size, output_bytes=output)
 
     def _take(self, messages: list[ToClientPeer]) -> bool:
         has_news = False
@@ -440,7 +447,12 @@ class Client:
             match message:
                 case NoteMessage(note):
                     has_news = has_news or bool(note.entries)
+                    self.told.append(note)
                     self._fold(note)
+                case OutputMessage(output):
+                    has_news = True
+                    self.told.append(output)
+                    self.outputs.append(output)
                 case ReceiptMessage(answer) | Inspected(answer) | Purged(items=answer) | WereAsked(answer):
                     self._answers.append(answer)
                 case Answered(answer):
@@ -490,6 +502,11 @@ class Client:
         """The last news of the run."""
         self.settle()
         return self._last[run_id]
+
+    def printed(self, run_id: bytes) -> list[OutputEvent]:
+        """The run's output as far as it has come."""
+        self.settle()
+        return [event for note in self.outputs if note.run_id == run_id for event in note.events]
 
     def counts(self, run_id: bytes) -> Counts:
         """The run's counts as the broker has them now."""
@@ -577,6 +594,14 @@ class Worker:
 
     def commit(self, delivery: Delivery, *outcomes: Outcome, final: bool = True) -> None:
         self._port.commit(delivery.token, delivery.run_id, outcomes, final=final)
+        self.settle()
+
+    def print(self, delivery: Delivery, text: str, *, item: int | None = None, position: int = 0) -> None:
+        item = delivery.start if item is None else item
+        self.report_output(delivery, OutputEvent(item, delivery.attempt, position, Text("stdout", text)))
+
+    def report_output(self, delivery: Delivery, *events: OutputEvent) -> None:
+        self._port.output(delivery.token, events)
         self.settle()
 
     def succeed(

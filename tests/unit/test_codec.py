@@ -36,6 +36,7 @@ LEAVES = {
     bytes: st.binary(max_size=20),
     bool: st.booleans(),
     type(None): st.none(),
+    typing.Any: st.text(max_size=20) | st.lists(st.integers(0, 9), max_size=3),
 }
 
 #: What these messages were in protocol 1. If one changes, older peers misunderstand: raise PROTOCOL_VERSION.
@@ -91,6 +92,8 @@ def any_of(kind):
             return st.lists(any_of(*arguments), max_size=3)
         case origin if origin is tuple and arguments[-1] is ...:
             return st.lists(any_of(arguments[0]), max_size=3).map(tuple)
+        case origin if origin is dict:
+            return st.dictionaries(*map(any_of, arguments), max_size=3)
         case origin if origin is tuple:
             return st.tuples(*map(any_of, arguments))
     raise AssertionError(f"no message was made of {kind} before: teach this test how")

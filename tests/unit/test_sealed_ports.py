@@ -230,9 +230,10 @@ def test_a_client_confirms_the_bytes_that_the_broker_has_counted(scene):
     sealed = scene.result()
     scene.note(Entry(0, 2, State.SUCCESS, sealed.payload, attempt=1))
 
-    scene.client.ack(entries=1, size_bytes=len(b"values"))
+    scene.client.ack(entries=1, size_bytes=len(b"values"), output_bytes=7)
 
-    assert ("ack", (), {"entries": 1, "size_bytes": len(sealed.payload)}) == scene.broker.client.sent[-1]
+    confirmed = {"entries": 1, "size_bytes": len(sealed.payload), "output_bytes": 7}
+    assert ("ack", (), confirmed) == scene.broker.client.sent[-1]
 
 
 def test_a_task_may_wait_for_its_countdown_and_then_as_long_as_any(scene):

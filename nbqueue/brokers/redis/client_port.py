@@ -103,7 +103,7 @@ class RedisClientPort(ClientPort):
 
         self._session.ask(Operation("submit", body, answered, refused))
 
-    def attach(self, run_id: bytes, *, cursor: int) -> None:
+    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
         """See `ClientPort.attach`."""
         follow = self._follows.get(run_id)
         if follow is None:
@@ -111,7 +111,7 @@ class RedisClientPort(ClientPort):
         follow.cursor = cursor
         self._ask_for_more(run_id, follow)
 
-    def ack(self, *, entries: int, size_bytes: int) -> None:
+    def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
         """See `ClientPort.ack`."""
         self._acked_entries = min(max(self._acked_entries, entries), self._sent_entries)
         self._acked_bytes = min(max(self._acked_bytes, size_bytes), self._sent_bytes)

@@ -11,6 +11,7 @@ from nbqueue.brokers.redis import operations
 from nbqueue.brokers.redis.session import Operation, Session
 from nbqueue.core.exchange import HeldClaims, WorkerInfo
 from nbqueue.core.orders import Answer
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.run import MAX_REMARK_CHARS
 from nbqueue.core.task import Outcome
 from nbqueue.wire.messages import Held, ToWorkerPeer
@@ -57,6 +58,9 @@ class RedisWorkerPort(WorkerPort):
         """See `WorkerPort.commit`."""
         body = operations.commit(self._id, token, run_id, outcomes, final=final)
         self._session.ask(Operation("worker", body))
+
+    def output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        """Nothing: Redis does not carry output."""
 
     def resize(self, *, slots: int, prefetch: int) -> None:
         """See `WorkerPort.resize`."""

@@ -18,6 +18,7 @@ from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.stream import Stream
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.orders import Answer, Order
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, ProtocolError
@@ -36,6 +37,7 @@ from nbqueue.wire.messages import (
     Hello,
     Inspect,
     Leave,
+    Output,
     Ping,
     Pong,
     Purge,
@@ -251,13 +253,13 @@ class ZmqClientPort(ClientPort):
         """See `ClientPort.feed`."""
         self._link.send(Feed(run_id, list(blocks), closed))
 
-    def attach(self, run_id: bytes, *, cursor: int) -> None:
+    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
         """See `ClientPort.attach`."""
-        self._link.send(Attach(run_id, cursor))
+        self._link.send(Attach(run_id, cursor, output_cursor))
 
-    def ack(self, *, entries: int, size_bytes: int) -> None:
+    def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
         """See `ClientPort.ack`."""
-        self._link.send(Ack(entries, size_bytes))
+        self._link.send(Ack(entries, size_bytes, output_bytes))
 
     def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """See `ClientPort.revoke`."""
@@ -350,6 +352,10 @@ class ZmqWorkerPort(WorkerPort):
     def remark(self, run_id: bytes, text: str) -> None:
         """See `WorkerPort.remark`."""
         self._link.send(Remark(run_id, text))
+
+    def output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        """See `WorkerPort.output`."""
+        self._link.send(Output(token, list(events)))
 
     def close(self) -> None:
         """Take leave in good order; may be called twice."""

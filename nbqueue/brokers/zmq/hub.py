@@ -39,6 +39,7 @@ from nbqueue.wire.messages import (
     Inspect,
     Inspected,
     Leave,
+    Output,
     Ping,
     Pong,
     Purge,
@@ -284,10 +285,10 @@ class Hub:
             case Feed(run_id, blocks, closed):
                 receipt = dispatcher.feed(identity, run_id, blocks=blocks, closed=closed, now=now)
                 self._answer(peer, ReceiptMessage(receipt), delay_s=RECEIPT_DELAY_S)
-            case Attach(run_id, cursor):
-                dispatcher.attach(identity, run_id, cursor=cursor, now=now)
-            case Ack(entries, size_bytes):
-                dispatcher.ack(identity, entries=entries, size_bytes=size_bytes, now=now)
+            case Attach(run_id, cursor, output_cursor):
+                dispatcher.attach(identity, run_id, cursor=cursor, output_cursor=output_cursor, now=now)
+            case Ack(entries, size_bytes, output_bytes):
+                dispatcher.ack(identity, entries=entries, size_bytes=size_bytes, output_bytes=output_bytes, now=now)
             case Revoke(run_id, start, stop, manner):
                 dispatcher.revoke(run_id, start=start, stop=stop, now=now, manner=manner)
             case Forget(run_ids):
@@ -338,6 +339,8 @@ class Hub:
                 dispatcher.answer(client_id, answer)
             case Remark(run_id, text):
                 dispatcher.remark(run_id, text)
+            case Output(token, events):
+                dispatcher.output(identity, token, events, now)
             case Leave():
                 dispatcher.leave(identity, now)
                 self._peers.pop(identity, None)
