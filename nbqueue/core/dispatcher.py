@@ -599,7 +599,7 @@ class Dispatcher:
     def _claim_size(self, run: Run) -> int:
         slots = self._workforce.slots_for(run.route)
         sizer = self._sizer(run.spec.function)
-        return run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=max(slots, 1))
+        return max(1, run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=max(slots, 1)))
 
     def _has_room(self, worker: Worker, run: Run, size: int) -> bool:
         """Whether the worker may take a chunk: it has a free slot, or the chunk is short and may be fetched ahead."""
