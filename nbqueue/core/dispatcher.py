@@ -405,7 +405,7 @@ class Dispatcher:
                     worker.done += item_count(outcome)
         if final and claim is not None and worker is not None:
             del worker.claims[token]
-            if run is not None:
+            if run is not None and run.is_held:
                 self._apply(run, Event(Trigger.RELEASE, now, token), claim.start, claim.stop)
         if run is not None:
             self._changed(run, now)
@@ -593,6 +593,8 @@ class Dispatcher:
                 passed_over.add(run.route)
             elif self._claim(run, worker, size, now):
                 self._ready.end_turn(ready.owner)
+                if not run.waiting:
+                    self._ready.drop(ready)
             else:
                 self._ready.drop(ready)
 

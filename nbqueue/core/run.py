@@ -108,6 +108,11 @@ class Run:
         return self._counts[State.PENDING]
 
     @property
+    def is_held(self) -> bool:
+        """Whether any item is with a supervisor."""
+        return bool(self._counts[State.RECEIVED] or self._counts[State.STARTED])
+
+    @property
     def unfinished(self) -> int:
         """Items that have not ended."""
         return len(self.items) - self._ended

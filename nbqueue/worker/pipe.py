@@ -12,7 +12,8 @@ from nbqueue.wire.codec import PacketReader, encode
 
 Message = TypeVar("Message")
 
-_READ_BYTES = 256 * 1024
+#: More would have malloc map and unmap memory for every read.
+_READ_BYTES = 64 * 1024
 
 
 class Pipe(Generic[Message]):

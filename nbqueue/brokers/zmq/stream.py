@@ -16,7 +16,8 @@ from nbqueue.wire.codec import MAX_MESSAGES, PacketReader, encode
 
 Message = TypeVar("Message")
 
-_READ_BYTES = 256 * 1024
+#: More would have malloc map and unmap memory for every read.
+_READ_BYTES = 64 * 1024
 
 
 class Stream(Generic[Message]):
