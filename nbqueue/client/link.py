@@ -525,4 +525,8 @@ class Link:
 
 
 def _weight(blocks: Sequence[Block] | deque[Block]) -> tuple[int, int]:
-    return sum(block.stop - block.start for block in blocks), sum(len(block.payload) for block in blocks)
+    items = size = 0
+    for block in blocks:
+        items += block.stop - block.start
+        size += len(block.payload)
+    return items, size

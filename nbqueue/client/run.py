@@ -22,12 +22,13 @@ class ClientRun:
     million small results stay small.
     """
 
-    def __init__(self, run_id: bytes, label: str) -> None:
+    def __init__(self, run_id: bytes, label: str, *, total: int = 0, closed: bool = False) -> None:
+        """Follow a run of which *total* items are known; *closed*: there will be no more."""
         self.run_id = run_id
         self.label = label
         self.changed = threading.Condition()
         self.cursor = 0  #: entries of the log that were read
-        self.counts = Counts(total=0, closed=False)
+        self.counts = Counts(total=total, closed=closed)
         self.slots = 0
         self.work_s = 0.0
         self.unserved = ""  #: why nobody who is connected could ever run what waits

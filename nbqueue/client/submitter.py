@@ -79,8 +79,7 @@ class Submitter:
         call, argument = _as_item(args, kwargs)
         spec, body = self._pack(fn, call, broker)
         blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
-        run = ClientRun(spec.run_id, spec.label)
-        run.expect(1, closed=True)
+        run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
         handle = kind(run, link, broker.blobs, attendant=self._app.display)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         return handle

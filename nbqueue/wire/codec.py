@@ -72,6 +72,8 @@ class PacketReader(Generic[Message]):
             OutOfStep: The bytes are no packet of ours: whatever follows cannot be read either.
             ProtocolError: The packet's body makes no sense; it is passed over.
         """
+        if self._at == len(self._data):
+            return None
         start = self._at + _HEADER.size
         if start > len(self._data):
             if self._data[self._at : self._at + len(MAGIC)] != MAGIC[: len(self._data) - self._at]:

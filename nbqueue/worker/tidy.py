@@ -6,10 +6,12 @@ stream; after a revoke, processes and threads that go on) makes the process spen
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # a part of CPython without annotations
 import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 _HANDLERS = (
@@ -24,7 +26,7 @@ class Tidy:
 
     def __init__(self) -> None:
         self._folder: str | None = None
-        self._variables: dict[str, str] = {}
+        self._variables: dict[bytes, bytes] = {}
         self._handlers: dict[signal.Signals, Any] = {}
         self._streams: list[tuple[int, int] | None] = []
         self._threads = 0
@@ -32,8 +34,8 @@ class Tidy:
     def remember(self) -> None:
         """Note how the process is."""
         if not self._streams:  # the rest is as `restore` left it
-            self._variables = dict(os.environ)
-            self._handlers = {number: signal.getsignal(number) for number in _HANDLERS}
+            self._variables = _variables().copy()
+            self._handlers = {number: _handler(number) for number in _HANDLERS}
             self._streams = [_identity(stream) for stream in _STREAMS]
         self._folder = _folder()
         self._threads = threading.active_count()
@@ -60,13 +62,22 @@ class Tidy:
         if self._folder is not None and _folder() != self._folder:
             with contextlib.suppress(OSError):  # it was removed
                 os.chdir(self._folder)
-        if os.environ != self._variables:
-            os.environ.clear()
-            os.environ.update(self._variables)
+        if _variables() != self._variables:
+            os.environb.clear()
+            os.environb.update(self._variables)
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) is not handler and handler is not None:
+            if _handler(number) is not handler and handler is not None:
                 signal.signal(number, handler)
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+#: As `signal.getsignal`, without making an enum of what it finds, twelve times per chunk.
+_handler: Callable[[int], Any] = _signal.getsignal
+
+
+def _variables() -> dict[bytes, bytes]:
+    """The environment as `os.environ` keeps it; to decode all of it would take longer than most tasks."""
+    return os.environ._data  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
 
 
 def _folder() -> str | None:

@@ -451,7 +451,10 @@ class Hub:
         if not self._waiting_peers:
             return
         now = self._clock()
-        for peer in sorted((peer for peer in self._waiting_peers if peer.send_at <= now), key=_clients_last):
+        due = [peer for peer in self._waiting_peers if peer.send_at <= now]
+        if len(due) > 1:
+            due.sort(key=_clients_last)
+        for peer in due:
             del self._waiting_peers[peer]
             outbox, peer.outbox, peer.send_at = peer.outbox, [], math.inf
             peer.line.send(outbox)

@@ -28,15 +28,11 @@ class Stream(Generic[Message]):
         self._socket = connected
         self._reader: PacketReader[Message] = PacketReader(message_types)
         self._unsent = bytearray()
+        self.is_open = True  #: `close` was not called
 
     def fileno(self) -> int:
         """The socket's descriptor."""
         return self._socket.fileno()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether `close` was not called."""
-        return self._socket.fileno() >= 0
 
     @property
     def has_unsent(self) -> bool:
@@ -49,15 +45,10 @@ class Stream(Generic[Message]):
         Raises:
             OSError: The other end is gone.
         """
-        packets = [encode(messages[start : start + MAX_MESSAGES]) for start in range(0, len(messages), MAX_MESSAGES)]
-        for packet in packets:
-            if self._unsent:
-                self._unsent += packet
-                continue
-            sent = self._try_to_send(packet)
-            if sent < len(packet):
-                del packet[:sent]
-                self._unsent = packet
+        while len(messages) > MAX_MESSAGES:
+            self._send_packet(encode(messages[:MAX_MESSAGES]))
+            messages = messages[MAX_MESSAGES:]
+        self._send_packet(encode(messages))
 
     def send_now(self, packet: bytearray) -> bool:
         """Send a small packet at once and as a whole, or do nothing; whether it was sent."""
@@ -101,7 +92,17 @@ class Stream(Generic[Message]):
 
     def close(self) -> None:
         """Close the socket; may be called twice."""
+        self.is_open = False
         self._socket.close()
+
+    def _send_packet(self, packet: bytearray) -> None:
+        if self._unsent:
+            self._unsent += packet
+            return
+        sent = self._try_to_send(packet)
+        if sent < len(packet):
+            del packet[:sent]
+            self._unsent = packet
 
     def _try_to_send(self, data: bytearray) -> int:
         try:
