@@ -8,13 +8,15 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.client import app as client_app
 from nbqueue.client.app import WorkerGroup
+from nbqueue.client.control import Control
+from nbqueue.client.inspect import Inspect
 from nbqueue.client.map_result import MapResult
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.revoking import RevokeReport
@@ -202,13 +204,54 @@ def imap_unordered(fn: Callable[..., Any], /, *iterables: Iterable[Any], **keywo
     return _default.app().imap_unordered(fn, *iterables, **keywords)
 
 
-def start_workers(n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
+def start_workers(
+    n: int | None = None,
+    *,
+    python: str | None = None,
+    timeout: float = 60.0,
+    queues: str | Collection[str] = ("default",),
+    tags: str | Collection[str] = (),
+    only_tagged: bool = False,
+) -> WorkerGroup:
     """Add *n* local slots (default: usable cores) and wait until they are connected.
+
+    Args:
+        n: 1 or more.
+        python: Their interpreter; None: this one.
+        timeout: Seconds to wait.
+        queues: Those that they serve.
+        tags: What they have, for work that asks for it with ``tags=``.
+        only_tagged: They leave work without tags to others.
 
     Raises:
         NoWorkers: They cannot be started; says why.
     """
-    return _default.app().start_workers(n, python=python, timeout=timeout)
+    return _default.app().start_workers(
+        n, python=python, timeout=timeout, queues=queues, tags=tags, only_tagged=only_tagged
+    )
+
+
+def inspect() -> Inspect:
+    """What the broker has now, in tables: active, queued, workers, and so on.
+
+    Returns:
+        One answer of the broker; its methods `active`, `reserved`, `queued`, `scheduled`, `revoked`, `runs`, `queues`,
+        `workers` and `stats` show parts of it, and `ping` asks the workers.
+    """
+    return _default.app().inspect()
+
+
+def purge(queue: str = "default") -> int:
+    """Revoke whatever waits in a queue, of all clients; what runs goes on.
+
+    Returns:
+        How many items that were.
+    """
+    return _default.app().purge(queue)
+
+
+#: Orders to the workers of the default app.
+control = Control(lambda: _default.app().connection()[0])
 
 
 def revoke(

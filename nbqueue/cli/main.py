@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from nbqueue._version import __version__
+from nbqueue.cli import control
 from nbqueue.cli.revoke import revoke
 from nbqueue.errors import NBQueueError
 from nbqueue.settings import Settings
@@ -72,6 +73,9 @@ def stop(settings: Settings) -> None:
 
 
 main.add_command(revoke)
+main.add_command(control.inspect)
+main.add_command(control.purge)
+main.add_command(control.control)
 
 
 def _inspect(settings: Settings) -> Inspected | None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import open_broker
+from nbqueue.client.control import Control
+from nbqueue.client.inspect import Inspect
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
+from nbqueue.client.options import check_names
 from nbqueue.client.recall import ANSWER_TIMEOUT_S, revoke_by_id
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, NoDisplay, Submitter
+from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 from nbqueue.errors import BrokerUnavailable, NoWorkers
 from nbqueue.settings import Settings
-from nbqueue.wire.messages import Inspected
 
 
 class WorkerGroup:
@@ -193,13 +196,25 @@ class App:
             return revoke_by_id(link, [_id_of(id_or_ids)], how, wait=wait)[0]
         return revoke_by_id(link, [_id_of(one) for one in id_or_ids], how, wait=wait)
 
-    def start_workers(self, n: int | None = None, *, python: str | None = None, timeout: float = 60.0) -> WorkerGroup:
+    def start_workers(
+        self,
+        n: int | None = None,
+        *,
+        python: str | None = None,
+        timeout: float = 60.0,
+        queues: str | Collection[str] = (DEFAULT_QUEUE,),
+        tags: str | Collection[str] = (),
+        only_tagged: bool = False,
+    ) -> WorkerGroup:
         """Add *n* local slots (default: usable cores) and wait until they are connected.
 
         Args:
             n: 1 or more.
             python: Their interpreter; None: this one.
             timeout: Seconds to wait.
+            queues: Those that they serve.
+            tags: What they have, for work that asks for it.
+            only_tagged: They leave work without tags to others.
 
         Raises:
             NoWorkers: They cannot be started; says why.
@@ -207,18 +222,38 @@ class App:
         slots = self.settings.workers if n is None else n
         if slots < 1:
             raise ValueError(f"n must be 1 or more, not {slots}")
+        offer = Offer(
+            queues=check_names("queues", queues) or (DEFAULT_QUEUE,),
+            tags=check_names("tags", tags),
+            only_tagged=only_tagged,
+        )
         link, _ = self.connection()
-        request, answer = link.start_workers(slots, python=python, in_addition=True)
+        request, answer = link.start_workers(slots, python=python, in_addition=True, offer=offer)
         try:
             connected = answer.result(timeout)
         except TimeoutError:
             raise NoWorkers(f"{slots} workers were not connected after {timeout:g} s") from None
         return WorkerGroup(link, request, slots, connected)
 
-    def inspect(self) -> Inspected:
-        """What the broker has: workers, runs, clients."""
+    # -- looking and control -------------------------------------------------------------------------------------------
+
+    def inspect(self) -> Inspect:
+        """What the broker has now: `active`, `queued`, `scheduled`, `workers`, `queues`, `stats`, `ping` and more."""
         link, _ = self.connection()
-        return link.inspect().result(ANSWER_TIMEOUT_S)
+        return Inspect(link.inspect().result(ANSWER_TIMEOUT_S), ping=lambda timeout: self.control.ping(timeout=timeout))
+
+    @property
+    def control(self) -> Control:
+        """Orders to workers: more or fewer slots, shutdown, ping."""
+        return Control(lambda: self.connection()[0])
+
+    def purge(self, queue: str = DEFAULT_QUEUE) -> int:
+        """Revoke whatever waits in *queue*, of all clients; what runs goes on.
+
+        Returns:
+            How many items that were.
+        """
+        return self.control.purge(queue)
 
 
 def _id_of(task: str | AsyncResult) -> str:

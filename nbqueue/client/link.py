@@ -15,25 +15,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from nbqueue.brokers.base import ClientPort
+from nbqueue.client.inquiry import Inquiry
 from nbqueue.client.run import ClientRun
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
 from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
+from nbqueue.core.orders import Order
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, RunSpec
 from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
+    Answered,
     Inspected,
     NoteMessage,
     OutputMessage,
     Pong,
+    Purged,
     ReceiptMessage,
     Refused,
     ToClientPeer,
     Welcome,
+    WereAsked,
     WorkersStarted,
 )
 
@@ -134,6 +140,8 @@ class Link:
         self._submissions: dict[bytes, _Submission] = {}
         self._inspections: deque[Future[Inspected]] = deque()
         self._starts: dict[int, Future[int]] = {}
+        self._purges: dict[int, Future[int]] = {}
+        self._inquiries: WeakValueDictionary[int, Inquiry] = WeakValueDictionary()
         self._no_workers: NoWorkers | None = None  # there are none, and none can be started
         self._next_request = 1
         self._received_entries = self._received_bytes = self._received_output = 0
@@ -249,6 +257,31 @@ class Link:
         self._enqueue(command)
         return request, answer
 
+    def give_order(self, order: Order, worker_ids: Sequence[bytes] | None = None) -> Inquiry:
+        """Ask supervisors, or all; what comes back is the caller's for as long as it keeps it."""
+        inquiry = Inquiry(self._next_request)
+        self._next_request += 1
+
+        def command(port: ClientPort) -> None:
+            self._inquiries[inquiry.request] = inquiry
+            port.command(inquiry.request, order, worker_ids=worker_ids)
+
+        self._enqueue(command)
+        return inquiry
+
+    def purge(self, queue: str) -> Future[int]:
+        """Revoke whatever waits in a queue; the future tells how many items that were."""
+        answer: Future[int] = Future()
+        request = self._next_request
+        self._next_request += 1
+
+        def command(port: ClientPort) -> None:
+            self._purges[request] = answer
+            port.purge(request, queue)
+
+        self._enqueue(command)
+        return answer
+
     def stop_workers(self, request: int) -> None:
         """Stop the workers that this request started."""
         self._enqueue(lambda port: port.stop_workers(request))
@@ -362,10 +395,20 @@ class Link:
                 self._inspections.popleft().set_result(message)
             case WorkersStarted(request, slots, error):
                 self._take_workers(request, slots, error)
+            case WereAsked() | Answered():
+                self._take_answer(message)
+            case Purged(request, items):
+                self._purges.pop(request).set_result(items)
             case Pong(known=False):
                 self._reread(time.monotonic())
             case Pong() | Welcome() | Refused():
                 pass
+
+    def _take_answer(self, message: WereAsked | Answered) -> None:
+        content = message.asked if isinstance(message, WereAsked) else message.answer
+        inquiry = self._inquiries.get(content.request)  # nobody may wait for it any more
+        if inquiry is not None:
+            inquiry.take(content)
 
     def _take_note(self, note: Note) -> None:
         self._received_entries += len(note.entries)
@@ -518,10 +561,12 @@ class Link:
         self._followers.clear()
         for run in self._late.values():
             run.output.give_up()
-        answers: list[Future[Any]] = [*self._inspections, *self._starts.values()]
+        answers: list[Future[Any]] = [*self._inspections, *self._starts.values(), *self._purges.values()]
         for answer in answers:
             if not answer.done():
                 answer.set_exception(error)
+        for inquiry in list(self._inquiries.values()):
+            inquiry.fail(error)
 
 
 def _weight(blocks: Sequence[Block] | deque[Block]) -> tuple[int, int]:

@@ -67,7 +67,8 @@ def _supervise(
         prefetch=slots,
         offer=offer or Offer(),
     )
-    supervisor = Supervisor(broker.open_worker(info), zygote, slots=slots, name=name, lifeline=lifeline)
+    port = broker.open_worker(info)
+    supervisor = Supervisor(port, zygote, slots=slots, name=name, worker_id=info.worker_id, lifeline=lifeline)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: supervisor.stop())
     supervisor.serve()

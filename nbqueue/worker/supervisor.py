@@ -21,6 +21,7 @@ from nbqueue.core.exchange import HeldClaims
 from nbqueue.core.run import StopHolder
 from nbqueue.errors import BrokerUnavailable
 from nbqueue.wire.messages import (
+    Carry,
     ChunkReport,
     Deliver,
     Forgotten,
@@ -31,6 +32,7 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
+from nbqueue.worker.orders import obey
 from nbqueue.worker.output import SlotOutput
 from nbqueue.worker.slot_process import SlotProcess, fork_slot
 from nbqueue.worker.work import Work
@@ -46,7 +48,7 @@ HOARD_S = 0.5
 
 
 class Supervisor:
-    """Runs deliveries of one broker in a fixed number of slots."""
+    """Runs deliveries of one broker in its slots."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Supervisor:
         *,
         slots: int,
         name: str,
+        worker_id: bytes,
         clock: Callable[[], float] = time.monotonic,
         lifeline: int | None = None,
     ) -> None:
@@ -62,6 +65,8 @@ class Supervisor:
         self._port = port
         self._zygote = zygote
         self._name = name
+        self._worker_id = worker_id
+        self._wanted_slots = slots
         self._clock = clock
         self._lifeline = lifeline
         self._slots: list[SlotProcess[Work]] = [fork_slot(zygote) for _ in range(slots)]
@@ -183,6 +188,8 @@ class Supervisor:
                     slot.forget(functions)
             case Held(claims):
                 self._reconcile(claims)
+            case Carry(order):
+                self._port.answer(order.client_id, obey(order, self, self._worker_id))
 
     def _reconcile(self, claims: HeldClaims) -> None:
         """Make what the broker believes and what is here the same."""
@@ -201,7 +208,27 @@ class Supervisor:
 
     # -- slots ---------------------------------------------------------------------------------------------------------
 
+    def resize(self, by: int) -> int:
+        """Have so many slots more or fewer, at least one; a slot that is busy goes when its work is over."""
+        self._wanted_slots = max(1, self._wanted_slots + by)
+        self._port.resize(slots=self._wanted_slots, prefetch=self._wanted_slots)
+        while len(self._slots) < self._wanted_slots:
+            slot: SlotProcess[Work] = fork_slot(self._zygote)
+            self._watch(slot)
+            self._slots.append(slot)
+        self._fill_slots()
+        return self._wanted_slots
+
+    def _retire_surplus(self) -> None:
+        """End idle slots that are no longer wanted. Those that are being forked or are dying will be looked at then."""
+        unready = sum(not slot.is_ready for slot in self._slots)
+        surplus = len(self._slots) - self._wanted_slots - unready
+        idle = [slot for slot in self._slots if slot.is_ready and slot.work is None]
+        for slot in idle[: max(0, surplus)]:
+            self._retire(slot, "fewer slots are wanted")
+
     def _fill_slots(self) -> None:
+        self._retire_surplus()
         for work in list(self._waiting):
             idle = [slot for slot in self._slots if slot.is_ready and slot.work is None]
             if not idle:
@@ -293,6 +320,9 @@ class Supervisor:
     def _replace(self, slot: SlotProcess[Work]) -> None:
         self._unwatch(slot)
         slot.close()
+        if len(self._slots) > self._wanted_slots:
+            self._slots.remove(slot)
+            return
         replacement: SlotProcess[Work] = fork_slot(self._zygote)
         self._watch(replacement)
         self._slots[self._slots.index(slot)] = replacement
