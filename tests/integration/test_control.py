@@ -160,7 +160,7 @@ def test_a_purge_empties_the_queue_and_lets_run_what_runs(own_hub, wait_until, t
     app = own_hub.app(workers=1)
     go = tmp_path / "go"
     busy = app.submit(sleep_until(go))
-    wait_until(busy.running, "its start")
+    wait_until(lambda: app.inspect().active(), "its start")
     behind = app.map(abs, range(100))
     elsewhere = app.options(queue="elsewhere").submit(abs, -1)
 
@@ -180,7 +180,7 @@ def test_what_runs_and_waits_can_be_seen(own_hub, wait_until, tmp_path):
     app = own_hub.app(workers=1)
     go = tmp_path / "go"
     busy = app.options(label="busy").submit(sleep_until(go))
-    wait_until(busy.running, "its start")
+    wait_until(lambda: app.inspect().active(), "its start")
     waiting = app.map(abs, range(5), label="waiting", priority=2)
     later = app.options(countdown=60, label="later").submit(abs, -1)
     wait_until(lambda: 3 == len(app.inspect().runs()) and app.inspect().active(), "all three")
@@ -231,8 +231,8 @@ def test_the_commands_do_the_same(own_hub, wait_until, tmp_path):
     # Given a slot that is busy, and work behind it
     app = own_hub.app(workers=1)
     go = tmp_path / "go"
-    busy = app.options(label="busy").submit(sleep_until(go))
-    wait_until(busy.running, "its start")
+    app.options(label="busy").submit(sleep_until(go))
+    wait_until(lambda: app.inspect().active(), "its start")
     app.map(abs, range(7), label="behind")
 
     # Then it can be seen, in short and in full
