@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from nbqueue.worker.context import Request
 
 
+def _kernel_shell() -> Any:
+    """The shell of the IPython kernel that this process is, or None; imports nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell if getattr(shell, "kernel", None) is not None else None
+
+
 class _Display:
     """Cards in a notebook, bars in a terminal; loaded when there is something to show."""
 
@@ -39,6 +46,22 @@ class _Display:
         from nbqueue.notebook import show
 
         return show(handle, progress=progress, desc=desc)
+
+    def follow(self, handle: AsyncResult) -> None:
+        """In a notebook, show what a single task prints, in the cell that has submitted it."""
+        if _kernel_shell() is not None:
+            from nbqueue.notebook.output import follow
+
+            follow(handle)
+
+    @property
+    def preparation(self) -> object:
+        """In a notebook, what lets tasks display things."""
+        if _kernel_shell() is None:
+            return None
+        from nbqueue.notebook.slot_shell import PREPARATION
+
+        return PREPARATION
 
     def attend(self) -> float | None:
         """Serve the buttons of the cards, if there are any."""
@@ -51,12 +74,9 @@ class _Display:
         return nullcontext() if pump is None else pump.PUMP.installed()
 
     def occasion(self) -> object:
-        """Which cell of a notebook or an IPython terminal runs now."""
-        ipython = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython is not None else None
-        if shell is None:
-            return None
-        return shell.execution_count if not hasattr(shell, "kernel") else shell.get_parent()["header"].get("msg_id")
+        """Which cell of a notebook runs now."""
+        shell = _kernel_shell()
+        return None if shell is None else shell.get_parent()["header"].get("msg_id")
 
 
 _display = _Display()

@@ -41,7 +41,7 @@ class Interrupts:
         """Wait inside of this. The caller may hold ``run.changed``."""
         try:
             yield
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if self._policy == "revoke" and self._submitted_in == self._occasion():
                 revoke()
                 with run.changed:
@@ -50,7 +50,7 @@ class Interrupts:
                 _say(f"revoked {_name(run)} at your interrupt: {_done(run)}")
             else:
                 _say(f"{_name(run)} goes on, {_done(run)}; its .revoke() stops it, its .get() waits again")
-            raise
+            raise interrupt.with_traceback(None) from None  # where in the waiting it fell tells nobody anything
 
 
 def _name(run: ClientRun) -> str:

@@ -202,7 +202,7 @@ class AsyncResult(Future[Any], HasOutput):
     def snapshot(self) -> RunSnapshot:
         """All that a card shows of it now; cheap, from any thread."""
         run = self.run
-        first = run.failures[0] if run.failures else None
+        first = run.first_failure
         return RunSnapshot(
             label=self.label,
             counts=self._counts(),

@@ -38,6 +38,7 @@ class ClientRun:
         self.heard_at = self.started_at = time.monotonic()
         self.finished_at: float | None = None
         self.failures: list[Entry] = []
+        self.first_failure: Entry | None = None  #: that is no revoke
         self.arrived: list[int] = []  #: first items of the entries, in order of arrival
         self.output = RunOutput()
         self._entries: dict[int, Entry] = {}
@@ -90,6 +91,8 @@ class ClientRun:
         self.arrived.append(entry.start)
         if entry.state is not State.SUCCESS:
             self.failures.append(entry)
+            if self.first_failure is None and entry.state is not State.REVOKED:
+                self.first_failure = entry
 
     # -- readers -------------------------------------------------------------------------------------------------------
 

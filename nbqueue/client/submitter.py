@@ -34,13 +34,25 @@ class Display(Attendant, Protocol):
     def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
         """Begin to show *handle*; never raises."""
 
+    def follow(self, handle: AsyncResult) -> None:
+        """Show what a single task prints, while it does; never raises."""
+
+    @property
+    def preparation(self) -> object:
+        """To be unpickled in a slot before a function; None when there is nothing to prepare."""
+
 
 class NoDisplay(NoAttendant):
     """Shows nothing."""
 
+    preparation = None
+
     def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
         """Show nothing."""
         return None
+
+    def follow(self, handle: AsyncResult) -> None:
+        """Show nothing."""
 
 
 class Connected(Protocol):
@@ -81,6 +93,7 @@ class Submitter:
         blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
         handle = kind(run, link, broker.blobs, attendant=self._app.display)
+        self._app.display.follow(handle)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         return handle
 
@@ -223,7 +236,12 @@ class Submitter:
             raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
         environment = current_environment()
         digest, body = pack_function(
-            fn, call=call, retry_on=retry_on(self._options), environment=environment, blobs=broker.blobs
+            fn,
+            call=call,
+            retry_on=retry_on(self._options),
+            environment=environment,
+            blobs=broker.blobs,
+            preparation=self._app.display.preparation,
         )
         spec = RunSpec(
             run_id=os.urandom(16),

@@ -34,10 +34,10 @@ def rendered_here(shell: Any) -> Iterator[None]:
     """Let errors raised inside be shown with the frames of the cell only."""
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         raised, theirs = error, _not_ours(error.__traceback__)
         with contextlib.suppress(Exception):  # an exception without room for attributes is shown in full
-            error._render_traceback_ = lambda: _render(shell, raised, theirs)  # type: ignore[attr-defined]
+            vars(error)["_render_traceback_"] = lambda: _render(shell, raised, theirs)
         raise
 
 

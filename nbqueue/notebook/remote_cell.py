@@ -6,14 +6,12 @@ magics, ``!commands``, top-level ``await`` and figures are what they are in a no
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 import types
 from typing import Any
 
 import msgspec
 
+from nbqueue.notebook.slot_shell import slot_shell
 from nbqueue.wire.namespace import PackedNames, pack_names, unpack_names, unpackable
 
 __all__ = ["CellResult", "RemoteCell", "Shown", "run_cell", "take_names"]
@@ -22,7 +20,6 @@ __all__ = ["CellResult", "RemoteCell", "Shown", "run_cell", "take_names"]
 VALUE = "last value"
 #: Where an exception carries the names that its cell had set.
 _LEFT_BEHIND = "_nbqueue_left_behind"
-_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
 class RemoteCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +64,8 @@ def run_cell(cell: RemoteCell) -> CellResult:
     Raises:
         BaseException: What the cell raised; `take_names` finds in it what the cell had set before.
     """
-    shell = _shell()
-    namespace = shell.begin(cell)
+    shell = slot_shell()
+    namespace = shell.begin(raw=cell.raw, source=cell.source, filename=cell.filename)
     unpack_names(cell.names, namespace)
     before = dict(namespace)
     result = shell.run_cell(cell.raw, store_history=False)
@@ -129,99 +126,3 @@ def _own_part(trace: types.TracebackType | None, filename: str) -> types.Traceba
     while start is not None and start.tb_frame.f_code.co_filename != filename:
         start = start.tb_next
     return start or trace
-
-
-class _Last(msgspec.Struct):
-    """The value of a cell's last expression."""
-
-    value: Any
-    data: dict[str, Any]
-    metadata: dict[str, Any]
-
-
-@functools.cache
-def _shell() -> Any:
-    """The shell of this process; made when the first cell comes, in a tenth of a second."""
-    from traitlets.config import Config
-
-    # A history would be a thread and a file, in each slot, of what nobody typed there.
-    return _shell_class().instance(config=Config({"HistoryManager": {"enabled": False}}))
-
-
-@functools.cache
-def _shell_class() -> type[Any]:
-    from IPython.core.compilerop import CachingCompiler
-    from IPython.core.displayhook import DisplayHook
-    from IPython.core.interactiveshell import InteractiveShell
-    from traitlets import Type
-
-    from nbqueue.notebook.slot_display import SlotDisplayPublisher
-
-    class Compiler(CachingCompiler):  # type: ignore[misc]  # published without types
-        """Gives a cell the file name by which the notebook knows it."""
-
-        def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> Any:
-            cell = shell_class.instance().cell
-            if cell is not None and raw_code == cell.raw:
-                return cell.filename
-            return super().get_code_name(raw_code, transformed_code, number)
-
-    class Hook(DisplayHook):  # type: ignore[misc]
-        """Keeps the last value instead of printing it."""
-
-        last: _Last | None = None
-
-        def __call__(self, result: Any = None) -> None:
-            if result is None:
-                return
-            cell = self.shell.cell
-            if cell is not None and self.semicolon_at_end_of_expression(cell.raw):
-                self.last = None
-                return
-            data, metadata = self.compute_format_data(result)
-            self.last = _Last(result, data, metadata)
-
-    class SlotShell(InteractiveShell):  # type: ignore[misc]
-        """A shell whose cells come from a notebook elsewhere."""
-
-        display_pub_class = Type(SlotDisplayPublisher)
-        displayhook_class = Type(Hook)
-        compiler_class = Type(Compiler)
-
-        cell: RemoteCell | None = None
-        own_names: frozenset[str] = frozenset()
-
-        def begin(self, cell: RemoteCell) -> dict[str, Any]:
-            """Make a fresh namespace for *cell*."""
-            self.cell = cell
-            self.displayhook.last = None
-            os.environ.setdefault("MPLBACKEND", _BACKEND)
-            self.user_module = types.ModuleType("__main__")
-            self.user_ns = self.user_module.__dict__
-            self.init_user_ns()
-            sys.modules["__main__"] = self.user_module
-            self.own_names = frozenset(self.user_ns)
-            return self.user_ns
-
-        def transform_cell(self, raw_cell: str) -> str:
-            if self.cell is not None and raw_cell == self.cell.raw:
-                return self.cell.source  # the notebook has done it, with its own transformers
-            return str(super().transform_cell(raw_cell))
-
-        def enable_gui(self, gui: Any = None) -> None:
-            """There is no window to be kept alive."""
-
-        def system(self, cmd: str) -> None:
-            self.system_piped(cmd)
-
-        def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-            """The notebook shows it."""
-
-        def showsyntaxerror(self, *args: Any, **kwargs: Any) -> None:
-            """The notebook shows it."""
-
-        def showindentationerror(self) -> None:
-            """The notebook shows it."""
-
-    shell_class = SlotShell
-    return shell_class

@@ -27,7 +27,7 @@ MAX_SOURCE = 64_000
 class FunctionBody(msgspec.Struct, frozen=True, array_like=True):
     """The packed function."""
 
-    packed: bytes  #: (function, exceptions to retry on)
+    packed: bytes  #: (preparation, function, exceptions to retry on)
     call: Call
     sources: dict[str, str]  #: file name -> text, of files that exist only in the client's memory
     folder: str  #: working directory of the client
@@ -53,8 +53,17 @@ def pack_function(
     retry_on: tuple[type[BaseException], ...],
     environment: Environment,
     blobs: BlobStore | None,
+    preparation: object = None,
 ) -> tuple[bytes, bytes]:
     """Pack *function* for workers on this host.
+
+    Args:
+        function: To be called with each item.
+        call: How an item becomes its arguments.
+        retry_on: Exceptions after which an item may run again.
+        environment: Of this process.
+        blobs: Where large functions go; None: they stay inline.
+        preparation: Unpickled before the function, which may need what that does to the process.
 
     Returns:
         The digest by which workers know it, and its body.
@@ -63,10 +72,10 @@ def pack_function(
         NotSerializable: It, or something that it uses, cannot be pickled.
     """
     modules = None if retry_on else _modules_of_constant(function)
-    key = (getattr(function, "__code__", None), modules, call, environment.digest)
+    key = (getattr(function, "__code__", None), modules, call, environment.digest, preparation)
     if modules is not None and (known := _PACKED.get(function)) is not None and known[0] == key:
         return known[1]
-    packed, is_inline = _pack(function, call, retry_on, environment, blobs)
+    packed, is_inline = _pack(function, call, retry_on, environment, blobs, preparation)
     if modules is not None and is_inline:  # a file might be gone when the function is next submitted
         _PACKED[function] = key, packed
     return packed
@@ -78,10 +87,11 @@ def _pack(
     retry_on: tuple[type[BaseException], ...],
     environment: Environment,
     blobs: BlobStore | None,
+    preparation: object,
 ) -> tuple[tuple[bytes, bytes], bool]:
     """The digest and the body, and whether the body holds everything itself."""
     try:
-        parts = pickle_parts((function, retry_on))
+        parts = pickle_parts((preparation, function, retry_on))
     except NotSerializable as error:
         name = getattr(function, "__qualname__", repr(function))
         reason = error.__cause__ or error
@@ -136,7 +146,7 @@ def load_function(body: bytes, blobs: BlobStore | None) -> LoadedFunction:
     """Unpack a function in a slot, in the client's folder and with its import path."""
     decoded = _decode(body)
     _adopt_environment(decoded)
-    function, retry_on = unpack(decoded.packed, blobs)
+    _, function, retry_on = unpack(decoded.packed, blobs)
     return LoadedFunction(function, retry_on, decoded.call)
 
 

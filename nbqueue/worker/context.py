@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import msgspec
 
 from nbqueue.core.exchange import Delivery
+from nbqueue.core.output import Clear, Display
+from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import Cell
 
 
@@ -47,9 +50,17 @@ class Slate:
 
     def __init__(self) -> None:
         self.running: tuple[Delivery, Cell] | None = None
+        self.capture: Capture | None = None  #: of this slot's output
+        self.item_ended: Callable[[], None] | None = None  #: called between two items
 
 
 SLATE = Slate()
+
+
+def show(what: Display | Clear) -> None:
+    """Display something where the user sees it, in order with what is printed."""
+    if SLATE.capture is not None:
+        SLATE.capture.send(msgspec.msgpack.encode(what))
 
 
 def current_task() -> Request | None:

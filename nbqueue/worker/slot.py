@@ -40,7 +40,7 @@ class Slot:
     def __init__(self, pipe: Pipe[ToSlot], cell: Cell, capture: Capture, *, name: str, blobs: BlobStore | None) -> None:
         self._pipe = pipe
         self._cell = cell
-        self._capture = capture
+        self._capture = SLATE.capture = capture
         self._name = name
         self._blobs = blobs
         self._functions: dict[bytes, LoadedFunction] = {}
@@ -141,6 +141,8 @@ class Slot:
                 return
             now = clock()
             if now >= look_at:
+                if SLATE.item_ended is not None:
+                    SLATE.item_ended()
                 self._capture.end_item()
                 if now >= report.next_report_at:
                     report.send(final=False)

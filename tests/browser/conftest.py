@@ -141,7 +141,11 @@ class Notebook:
         self.page.evaluate(f"() => {{ window.jupyterapp.commands.execute('{command}') }}")
 
     def run(self, number: int) -> "Notebook":
-        """Begin to run one cell."""
+        """Begin to run one cell, when the one before it has ended."""
+        self.page.wait_for_function(
+            "() => !document.querySelector('.jp-Notebook')?.innerText.includes('[*]') &&"
+            " window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'"
+        )
         self.cell(number).locator(".jp-InputPrompt").click()
         self.do("notebook:run-cell")
         return self

@@ -34,3 +34,34 @@ def test_cancel_while_get_blocks_stops_the_run_within_two_seconds(notebook, subs
     notebook.run(2)
     expect(notebook.output(2)).to_contain_text("the next cell runs")
     notebook.picture(f"cancel-{subshells}-after")
+
+
+def test_cancel_while_a_remote_cell_blocks(notebook):
+    notebook.write("%load_ext nbqueue", "%%remote\nimport time\ntime.sleep(60)", NEXT).open().run(1).run(2)
+    expect(notebook.output(2)).to_contain_text("running")
+
+    clicked = time.monotonic()
+    notebook.button("Cancel").click()
+
+    expect(notebook.output(2)).to_contain_text("TaskRevoked", timeout=5000)
+    assert time.monotonic() - clicked < 2
+    notebook.run(3)
+    expect(notebook.output(3)).to_contain_text("the next cell runs")
+    notebook.picture("cancel-remote-after")
+
+
+@pytest.mark.parametrize("kind", ["get", "remote"])
+def test_the_interrupt_button_does_the_same(notebook, kind):
+    cell = NAPS if kind == "get" else "%%remote\nimport time\ntime.sleep(60)"
+    notebook.write("%load_ext nbqueue", cell, NEXT).open().run(1).run(2)
+    expect(notebook.output(2)).to_contain_text("running" if kind == "remote" else "2 of 2 slots")
+
+    pressed = time.monotonic()
+    notebook.page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
+
+    expect(notebook.output(2)).to_contain_text("KeyboardInterrupt", timeout=5000)
+    assert time.monotonic() - pressed < 2
+    expect(notebook.output(2)).to_contain_text("done, revoked")
+    notebook.run(3)
+    expect(notebook.output(3)).to_contain_text("the next cell runs")
+    notebook.picture(f"interrupt-{kind}-after")

@@ -1,0 +1,154 @@
+"""What a single task prints and displays, in the cell that has submitted it.
+
+Everything is sent with the parent that was captured at the submit: where the ``print`` or ``display`` of a thread would
+land differs from one ipykernel version to the next, and some never come back from the first cell.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol, TextIO
+
+from nbqueue.core.output import Clear, Display, Gap, OutputEvent, Sealed, Text
+from nbqueue.notebook.pump import kernel_shell
+
+__all__ = ["CellOutput", "StreamOutput", "follow"]
+
+logger = logging.getLogger(__name__)
+
+#: A notebook server drops what comes faster than 1 MB/s; what is not shown is still in ``handle.stdout``.
+_BYTES_PER_S = 400_000
+_BURST_BYTES = 800_000
+
+
+class Printing(Protocol):
+    """What of a handle is needed here."""
+
+    id: str
+
+    def print_to(self, listener: Any) -> None:
+        """Where its output goes."""
+
+
+def follow(handle: Printing) -> None:
+    """Show in the cell that runs now what *handle*'s task prints; in a terminal, print it."""
+    try:
+        shell = kernel_shell()
+        handle.print_to(StreamOutput() if shell is None else CellOutput(shell, handle.id))
+    except Exception:
+        logger.debug("the output of a task is not shown", exc_info=True)
+
+
+class CellOutput:
+    """The output of one task, in one cell. Called by the I/O thread."""
+
+    def __init__(self, shell: Any, run_id: str) -> None:
+        self._kernel = shell.kernel
+        self._parent = {"header": shell.get_parent()["header"]}
+        self._run_id = run_id
+        self._budget = _BURST_BYTES
+        self._filled_at = time.monotonic()
+        self._hidden_bytes = 0
+
+    def take(self, events: Sequence[OutputEvent]) -> None:
+        """Send what is new."""
+        try:
+            self._refill()
+            for what in merged(events):
+                self._show(what)
+        except Exception:
+            logger.debug("the output of a task is not shown", exc_info=True)
+
+    def settle(self) -> None:
+        """Everything was sent when it was taken; say what was too much."""
+        self._tell_hidden()
+
+    def _show(self, what: Text | Display | Clear | Gap) -> None:
+        match what:
+            case Text(stream, text):
+                self._stream(stream, text)
+            case Gap(size_bytes):
+                self._send("stream", {"name": "stdout", "text": f"[… {size_bytes:,} bytes of output left out …]\n"})
+            case Display(data, metadata, transient, update):
+                if "display_id" in transient:  # of the task's own: not that of another run
+                    transient = {**transient, "display_id": f"nbqueue-{self._run_id}-{transient['display_id']}"}
+                kind = "update_display_data" if update else "display_data"
+                self._send(kind, {"data": data, "metadata": metadata, "transient": transient})
+            case Clear(wait):
+                self._send("clear_output", {"wait": wait})
+
+    def _stream(self, name: str, text: str) -> None:
+        if len(text) > self._budget:
+            self._hidden_bytes += len(text)
+            return
+        self._tell_hidden()
+        self._budget -= len(text)
+        self._send("stream", {"name": name, "text": text})
+
+    def _tell_hidden(self) -> None:
+        hidden, self._hidden_bytes = self._hidden_bytes, 0
+        if hidden:
+            text = f"[… {hidden:,} bytes came too fast to be shown; the handle's .stdout and .logs() have them …]\n"
+            self._send("stream", {"name": "stderr", "text": text})
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        self._budget = min(_BURST_BYTES, self._budget + round((now - self._filled_at) * _BYTES_PER_S))
+        self._filled_at = now
+
+    def _send(self, kind: str, content: dict[str, Any]) -> None:
+        session = self._kernel.session
+        session.send(self._kernel.iopub_socket, kind, content, parent=self._parent, ident=kind.encode())
+
+
+class StreamOutput:
+    """The output of one task, on the terminal."""
+
+    def take(self, events: Sequence[OutputEvent]) -> None:
+        """Print what is new."""
+        for what in merged(events):
+            match what:
+                case Text(stream, text):
+                    _write(sys.stderr if stream == "stderr" else sys.stdout, text)
+                case Display(data=data) if "text/plain" in data:
+                    _write(sys.stdout, f"{data['text/plain']}\n")
+                case Gap(size_bytes):
+                    _write(sys.stdout, f"[… {size_bytes:,} bytes of output left out …]\n")
+
+    def settle(self) -> None:
+        """Everything was printed when it was taken."""
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.write(text)
+    file.flush()
+
+
+def merged(events: Sequence[OutputEvent]) -> list[Text | Display | Clear | Gap]:
+    """What is to be shown, with neighbouring texts joined, and without what a carriage return has overwritten."""
+    shown: list[Text | Display | Clear | Gap] = []
+    for event in events:
+        what, last = event.what, shown[-1] if shown else None
+        if isinstance(what, Text) and isinstance(last, Text) and what.stream == last.stream:
+            shown[-1] = Text(what.stream, last.text + what.text)
+        elif not isinstance(what, Sealed):  # the port has opened it, or left it out
+            shown.append(what)
+    return [Text(what.stream, _settled(what.text)) if isinstance(what, Text) else what for what in shown]
+
+
+def _settled(text: str) -> str:
+    """The text as a terminal shows it in the end: of each line, what came after its last carriage return."""
+    if "\r" not in text:
+        return text
+    return "\n".join(_last_of(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def _last_of(line: str) -> str:
+    head, *rest = line.split("\r")
+    if not rest:
+        return head
+    last = next((part for part in reversed(rest) if part), "")
+    return f"\r{last}"
