@@ -10,6 +10,7 @@ import os
 if __name__ == "__main__" and os.fork() > 0:
     os._exit(0)  # whoever started us need not wait for the hub, and never has to reap it
 
+import gc
 import logging
 import random
 import secrets
@@ -91,6 +92,9 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
     )
     os.write(ready_fd, b"1")
     os.close(ready_fd)
+    gc.collect()
+    gc.freeze()  # what is here now stays: no need to look at it again and again
+    gc.set_threshold(10_000)  # messages come and go without cycles
     try:
         hub.serve()
     finally:

@@ -138,6 +138,7 @@ class Link:
         self._followers: dict[bytes, Follower] = {}
         self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
         self._submissions: dict[bytes, _Submission] = {}
+        self._refused: dict[bytes, _Submission] = {}  # those for which the broker had no room
         self._inspections: deque[Future[Inspected]] = deque()
         self._starts: dict[int, Future[int]] = {}
         self._purges: dict[int, Future[int]] = {}
@@ -355,8 +356,7 @@ class Link:
     def _patience_s(self) -> float:
         if self._commands:
             return 0.0
-        is_refused = any(submission.full_since for submission in list(self._submissions.values()))
-        return FULL_RETRY_S if is_refused else PING_S / 2
+        return FULL_RETRY_S if self._refused else PING_S / 2
 
     def _run_commands(self) -> None:
         if self._is_awake.is_set():  # a read that finds nothing would still hand the GIL to another thread
@@ -467,6 +467,7 @@ class Link:
             self._take_full(submission, now)
         elif not submission.blocks:
             submission.full_since = None
+            self._refused.pop(receipt.run_id, None)
             if submission.closed:
                 del self._submissions[receipt.run_id]
             if follower is not None:
@@ -477,6 +478,7 @@ class Link:
         """The broker has no room: offer the items again later, give up after the submit timeout."""
         if submission.full_since is None:
             submission.full_since = now
+            self._refused[submission.spec.run_id] = submission
         elif now - submission.full_since > self._submit_timeout_s:
             follower = self._followers.get(submission.spec.run_id)
             if follower is not None:
@@ -488,9 +490,7 @@ class Link:
                 self._give_up(follower, error)
 
     def _offer_again(self) -> None:
-        for submission in list(self._submissions.values()):
-            if submission.full_since is None:
-                continue
+        for submission in self._refused.values():
             blocks = list(submission.blocks)
             if submission.is_known:
                 self._port.feed(submission.spec.run_id, blocks=blocks, closed=submission.closed)
@@ -501,6 +501,7 @@ class Link:
 
     def _drop_submission(self, run_id: bytes) -> None:
         submission = self._submissions.pop(run_id, None)
+        self._refused.pop(run_id, None)
         if submission is not None:
             self._credit.give_back(*_weight(submission.blocks))
 
@@ -526,7 +527,7 @@ class Link:
         if now - self._reread_at >= REREAD_S:
             self._reread_at = now
             self._reread(now)
-        if self._submissions:
+        if self._refused:
             self._offer_again()
 
     def _reread(self, now: float) -> None:

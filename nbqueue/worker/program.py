@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -71,6 +72,9 @@ def _supervise(
     supervisor = Supervisor(port, zygote, slots=slots, name=name, worker_id=info.worker_id, lifeline=lifeline)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: supervisor.stop())
+    gc.collect()
+    gc.freeze()  # what is here now stays: no need to look at it again and again
+    gc.set_threshold(10_000)  # messages come and go without cycles
     supervisor.serve()
 
 
