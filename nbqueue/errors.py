@@ -66,7 +66,23 @@ class UnknownTask(NBQueueError, LookupError):
 
 
 class NotSerializable(NBQueueError, TypeError):
-    """A function, an argument or a result cannot be pickled."""
+    """A function, an argument or a result cannot be pickled.
+
+    Attributes:
+        path: From the outside in, to the part that is to blame: ``score() → global 'client' (Redis) → ._lock (lock)``.
+        variable: The name by which the user knows what holds that part: ``client``.
+        line: Where the function uses that name; None when there is no such line.
+        hint: What can be done about it.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "", variable: str = "", line: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.variable = variable
+        self.line = line
+        self.hint = hint
 
 
 class EnvironmentMismatch(NBQueueError):

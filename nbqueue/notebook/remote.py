@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any
 
 from nbqueue.client.result import AsyncResult
@@ -12,6 +13,7 @@ from nbqueue.errors import NotSerializable
 from nbqueue.notebook.errors import CellSyntaxError
 from nbqueue.notebook.names import analyse, compile_cell
 from nbqueue.notebook.remote_cell import VALUE, CellResult, Left, RemoteCell, Shown, run_cell, take_names
+from nbqueue.wire.blame import blame, line_of_use
 from nbqueue.wire.namespace import PackedNames, pack_names, unpack_names, unpackable
 
 __all__ = ["CellHandle", "prepare", "submit_cell"]
@@ -109,7 +111,7 @@ def prepare(
     source = "\n" + shell.transform_cell(body)  # the magic's line: line numbers are those of the notebook
     filename = shell.compile.cache(source, number=shell.execution_count - 1, raw_code=raw)
     try:
-        compile_cell(source, filename)
+        code = compile_cell(source, filename)
     except SyntaxError as error:
         raise CellSyntaxError(error) from None
     namespace = shell.user_ns
@@ -121,7 +123,7 @@ def prepare(
         for name in names:
             if name not in namespace:
                 raise NameError(f"name {name!r} is not defined, so it cannot be sent (-i)")
-    packed = _pack({name: namespace[name] for name in names}, namespace)
+    packed = _pack({name: namespace[name] for name in names}, namespace, code)
     return RemoteCell(raw=body, source=source, filename=filename, names=packed, wanted=wanted)
 
 
@@ -137,14 +139,21 @@ def _is_of_the_shell(shell: Any, name: str) -> bool:
     return name in _NOT_SENT or (name in hidden and hidden[name] is shell.user_ns[name])
 
 
-def _pack(values: Mapping[str, Any], namespace: dict[str, Any]) -> PackedNames:
+def _pack(values: Mapping[str, Any], namespace: dict[str, Any], code: CodeType) -> PackedNames:
     try:
         return pack_names(values, namespace)
     except Exception as problem:
         errors = unpackable(values, namespace) or {"": problem}
     name, error = next(iter(errors.items()))
-    kind = type(values.get(name)).__name__
+    found = blame(values.get(name), name=name)
+    path = found.path if found is not None else name
+    line, _ = line_of_use(code, name)
+    hint = "Create it inside the cell, or say with -i which names the cell is to have"
     raise NotSerializable(
-        f"the cell uses {name!r}, a {kind}, which cannot be sent to a worker: {error}. "
-        "Create it inside the cell, or say with -i which names the cell is to have."
-    ) from None
+        f"the cell uses {name!r}, a {type(values.get(name)).__name__}, in line {line}, and that cannot be sent to a "
+        f"worker: {path} cannot be pickled ({error}). {hint}.",
+        path=path,
+        variable=name,
+        line=line,
+        hint=hint,
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from nbqueue.errors import NotSerializable
+from nbqueue.wire.blame import refusal
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
 from nbqueue.wire.environment import Environment
 from nbqueue.wire.payload import pickle_parts, unpack
@@ -93,12 +94,7 @@ def _pack(
     try:
         parts = pickle_parts((preparation, function, retry_on))
     except NotSerializable as error:
-        name = getattr(function, "__qualname__", repr(function))
-        reason = error.__cause__ or error
-        raise NotSerializable(
-            f"{name}() cannot be sent to a worker: {reason}. "
-            "Create such objects inside the function, or pass what is needed to make them."
-        ) from error.__cause__
+        raise refusal(function, error=error) from error.__cause__
     sources = dict(_cell_sources(function))
     facts = _encode([call, sources, environment.folder, environment.path])
     digest = hashlib.blake2b(facts, digest_size=32)

@@ -25,6 +25,7 @@ import msgspec
 
 from nbqueue.core.task import Block
 from nbqueue.errors import NotSerializable, ProtocolError
+from nbqueue.wire.blame import blame
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore, Buffer
 
 #: Buffers below this are copied into the pickle: a frame of their own would cost more.
@@ -68,7 +69,9 @@ def pickle_parts(value: Any) -> list[Buffer]:
     try:
         pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=take)
     except Exception as error:
-        raise NotSerializable(f"a {type(value).__name__} cannot be sent to a worker: {error}") from error
+        found = blame(value)
+        path, variable = (found.path, found.variable) if found is not None else (f"a {type(value).__name__}", "")
+        raise NotSerializable(f"{path} cannot be sent to a worker: {error}", path=path, variable=variable) from error
     if not buffers:
         return [b"P", pickled]
     return _framed([pickled, *buffers])
@@ -167,7 +170,9 @@ def _pack_each(items: list[Any], start: int, blobs: BlobStore | None, folder: st
         try:
             packed.append(pack(item, blobs, folder))
         except NotSerializable as error:
-            raise NotSerializable(f"item {index}: {error}") from error.__cause__
+            raise NotSerializable(
+                f"item {index}: {error}", path=error.path, variable=error.variable
+            ) from error.__cause__
         size += len(packed[-1])
         if size >= BLOCK_BYTES:
             yield len(packed), b"E" + _encode_list(packed)

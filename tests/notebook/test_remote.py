@@ -170,10 +170,10 @@ def test_what_cannot_come_back_is_named_and_the_rest_comes(cell):
 def test_what_cannot_be_sent_is_named(cell, failing):
     cell("import threading; own_lock = threading.Lock()")
 
-    ename, text = failing("%%remote\nown_lock.acquire()")
+    ename, text = failing("%%remote\nx = 1\nown_lock.acquire()")
 
     assert "NotSerializable" == ename
-    assert "the cell uses 'own_lock', a lock, which cannot be sent" in text
+    assert "the cell uses 'own_lock', a lock, in line 3, and that cannot be sent" in text
     assert "magics.py" not in text
 
 

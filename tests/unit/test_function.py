@@ -104,7 +104,7 @@ def test_what_cannot_be_sent_is_said_in_one_sentence():
     sentence = str(caught.value)
     assert sentence.startswith("save() cannot be sent to a worker: ")
     assert "lock" in sentence
-    assert sentence.endswith("Create such objects inside the function, or pass what is needed to make them.")
+    assert sentence.endswith("Create it inside the function, or pass what is needed to make it.")
 
 
 # -- the digest and the cache ------------------------------------------------------------------------------------------
