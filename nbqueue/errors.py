@@ -23,6 +23,9 @@ NBQueueError
 
 from __future__ import annotations
 
+import builtins
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 
 
@@ -45,8 +48,43 @@ class RemoteError(NBQueueError):
         self.message = message
         self.remote_traceback = remote_traceback
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        return type(self), (self.type_name, self.message, self.remote_traceback)
+    @classmethod
+    def of_kind(cls, bases: Sequence[str], type_name: str, message: str, remote_traceback: str) -> RemoteError:
+        """One that is caught by ``except ValueError`` as well if the original is a `ValueError`, and so on.
+
+        Args:
+            bases: Names of the original's types, its own first.
+            type_name: See above, as the rest.
+            message: What the original said.
+            remote_traceback: As text.
+        """
+        kind = next(filter(None, map(_both, bases)), cls)
+        return kind(type_name, message, remote_traceback)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Callable[..., RemoteError], tuple[list[str], str, str, str]]:
+        bases = [kind.__name__ for kind in type(self).__mro__]
+        return RemoteError.of_kind, (bases, self.type_name, self.message, self.remote_traceback)
+
+
+#: They would end, silently, whatever asks for the result.
+_NEVER_RAISED = frozenset({"StopIteration", "StopAsyncIteration"})
+
+
+@functools.cache
+def _both(name: str) -> type[RemoteError] | None:
+    """`RemoteError` and the builtin exception called *name* in one; None if there is no such, or they cannot be one."""
+    kind = getattr(builtins, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or kind is Exception or name in _NEVER_RAISED:
+        return None
+    try:
+        made = type("RemoteError", (RemoteError, kind), {"__module__": __name__, "__doc__": RemoteError.__doc__})
+        made("", "")
+    except TypeError:  # it wants arguments of its own
+        return None
+    return made
 
 
 class TaskRevoked(NBQueueError, CancelledError):

@@ -86,10 +86,13 @@ class MapResult(AsyncResult):
             the
                 other items go on, and `errors` lists all.
         """
+        __tracebackhide__ = True  # IPython shows the user's frames only
         deadline = self._deadline if timeout is None else time.monotonic() + timeout
         on_error = self._on_error if propagate else "return"
         values: list[Any] = []
         for entry in self._entries_in_order(deadline):
+            if on_error == "raise" and entry.state is not State.SUCCESS:
+                raise self._error_of(entry, entry.start)
             values += self._values_of(entry, on_error)
         super()._wait(None)  # it is over, but the I/O thread may just be about to say so
         return values
@@ -98,7 +101,7 @@ class MapResult(AsyncResult):
         """Wait for all items; the first error in input order, or None."""
         self._wait(timeout)
         if self.run.error is not None:
-            return self.run.error
+            return self.run.error.with_traceback(None)
         if not self.run.failures:
             return None
         entry = min(self.run.failures, key=lambda failure: failure.start)
@@ -107,7 +110,10 @@ class MapResult(AsyncResult):
     def __iter__(self) -> Iterator[Any]:
         """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
         entries = self._entries_in_order(self._deadline) if self._ordered else self._entries_as_done(self._deadline)
+        __tracebackhide__ = True
         for entry in entries:
+            if self._on_error == "raise" and entry.state is not State.SUCCESS:
+                raise self._error_of(entry, entry.start)
             yield from self._values_of(entry, self._on_error)
         self._finish_view()
 
@@ -127,11 +133,13 @@ class MapResult(AsyncResult):
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
         """One result, or a list of some; waits for them."""
+        __tracebackhide__ = True
         if isinstance(index, slice):
             return [self._item(item) for item in range(*index.indices(len(self)))]
         return self._item(range(len(self))[index])
 
     def _item(self, item: int) -> Any:
+        __tracebackhide__ = True
         entry = self._await_item(item, self._deadline)
         if entry is None:
             raise IndexError(item)
@@ -299,10 +307,8 @@ class MapResult(AsyncResult):
         match on_error:
             case "skip":
                 return []
-            case "return":
-                return [self._error_of(entry, item) for item in range(entry.start, entry.stop)]
             case _:
-                raise self._error_of(entry, entry.start)
+                return [self._error_of(entry, item) for item in range(entry.start, entry.stop)]
 
     def _counts(self) -> Counts:
         counts = self.run.counts

@@ -79,24 +79,27 @@ class AsyncResult(Future[Any], HasOutput):
         Raises:
             TimeoutError: It is not there yet; it goes on.
             TaskRevoked: It was revoked.
-            Exception: Whatever the task raised, of its own type where possible, with the worker's traceback as a note.
+            Exception: Whatever the task raised, of its own type where possible, with the frames that it had on the
+                worker; else a `RemoteError` that says the same.
         """
+        __tracebackhide__ = True  # IPython shows the user's frames only
         error = self.exception(timeout)
         if error is None:
             return self._value()
         if not propagate:
             return error
-        raise error.with_traceback(None)
+        raise error
 
     def result(self, timeout: float | None = None) -> Any:
         """`get` in the spelling of `concurrent.futures`."""
+        __tracebackhide__ = True
         return self.get(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end; what the task raised, or None."""
         self._wait(timeout)
         if self.run.error is not None:
-            return self.run.error
+            return self.run.error.with_traceback(None)  # it may be raised again and again
         entry = self.run.entry_of(0)
         assert entry is not None, "a finished run has told of all its items"
         return None if entry.state is State.SUCCESS else self._error_of(entry, 0)

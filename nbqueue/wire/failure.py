@@ -7,52 +7,178 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 
 import cloudpickle
 import msgspec
 
 from nbqueue.errors import RemoteError
+from nbqueue.wire.traces import FrameRecord, Sources, make_trace, take_frames, take_sources, theirs
 
 #: A traceback's text is cut to its head and tail beyond this.
 MAX_TEXT = 32_000
 #: An exception that pickles to more than this travels as its record only.
 MAX_PICKLE_BYTES = 1_000_000
+#: Causes of causes, and exceptions of groups, up to so many in all.
+MAX_EXCEPTIONS = 50
+
+
+class Raised(msgspec.Struct, frozen=True, array_like=True):
+    """One exception of a chain, as plain data."""
+
+    type_name: str
+    message: str
+    pickled: bytes | None = None
+    bases: list[str] = []  #: names of the types that it is of, its own first
+    notes: list[str] = []
+    frames: list[FrameRecord] = []
+    cause: Raised | None = None
+    context: Raised | None = None
+    suppresses_context: bool = False
+    members: list[Raised] = []  #: of an exception group
 
 
 class FailureRecord(msgspec.Struct, frozen=True, array_like=True):
     """All about an exception, as plain data."""
 
-    type_name: str
-    message: str
-    traceback: str
-    pickled: bytes | None = None
+    raised: Raised
+    traceback: str = ""
     item_repr: str = ""
     where: str = ""  #: e.g. "worker laptop, attempt 2"
+    sources: Sources = {}  #: lines for readers who do not have the files
+
+    @property
+    def type_name(self) -> str:
+        """Qualified name of its type."""
+        return self.raised.type_name
+
+    @property
+    def message(self) -> str:
+        """What ``str()`` said of it."""
+        return self.raised.message
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FailureRecord).decode
 
 
-def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "", skip_frames: int = 0) -> bytes:
+# -- in the slot -------------------------------------------------------------------------------------------------------
+
+
+def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "") -> bytes:
     """The record of *error* as bytes; never raises.
 
     Args:
-        error: As caught in the slot.
+        error: As caught in the slot; frames of ours above those of the user are left out.
         item_repr: Short form of the item that it failed on.
         where: On which worker.
-        skip_frames: Outermost frames that are ours, not the user's.
     """
+    raised = _Recorder().record(error)
     record = FailureRecord(
-        type_name=_printable(type_name(error)),
-        message=_printable(_safe_str(error)),
-        traceback=_printable(_traceback_text(error, skip_frames)),
-        pickled=_pickle_if_it_survives(error),
+        raised=raised,
+        traceback=_printable(_traceback_text(error)),
         item_repr=_printable(item_repr),
         where=where,
+        sources=_sources_of(raised),
     )
     return _encode(record)
+
+
+class _Recorder:
+    """Takes an exception apart, with those that it is chained to, each once."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def record(self, error: BaseException) -> Raised:
+        self._seen.add(id(error))
+        context = None if error.__suppress_context__ else error.__context__
+        is_group = isinstance(error, BaseExceptionGroup)
+        return Raised(
+            type_name=_printable(type_name(error)),
+            message=_printable(_safe_str(error)),
+            pickled=_pickle_if_it_survives(error),
+            bases=[_printable(kind.__qualname__) for kind in type(error).__mro__[:-1]],
+            notes=_notes(error),
+            frames=_safe_frames(error),
+            cause=self._chained(error.__cause__),
+            context=self._chained(context),
+            suppresses_context=error.__suppress_context__,
+            members=[self.record(member) for member in _members(error) if self._has_room()] if is_group else [],
+        )
+
+    def _chained(self, error: BaseException | None) -> Raised | None:
+        if error is None or id(error) in self._seen or not self._has_room():
+            return None
+        return self.record(error)
+
+    def _has_room(self) -> bool:
+        return len(self._seen) < MAX_EXCEPTIONS
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", None)
+    return [_printable(note) for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
+
+
+def _safe_frames(error: BaseException) -> list[FrameRecord]:
+    try:
+        return [_printable_frame(frame) for frame in take_frames(theirs(error.__traceback__))]
+    except Exception:  # a frame that lies about itself
+        return []
+
+
+def _printable_frame(frame: FrameRecord) -> FrameRecord:
+    return msgspec.structs.replace(frame, filename=_utf8(frame.filename), file=frame.file and _utf8(frame.file))
+
+
+def _sources_of(raised: Raised) -> Sources:
+    frames = [frame for each in _all_of(raised) for frame in each.frames]
+    try:
+        sources = take_sources(frames)
+    except Exception:  # a loader that raises when it is asked for its source
+        return {}
+    return {name: {number: _utf8(line) for number, line in lines.items()} for name, lines in sources.items()}
+
+
+def _all_of(raised: Raised) -> Iterator[Raised]:
+    yield raised
+    for other in (raised.cause, raised.context, *raised.members):
+        if other is not None:
+            yield from _all_of(other)
+
+
+def _pickle_if_it_survives(error: BaseException) -> bytes | None:
+    try:
+        pickled: bytes = cloudpickle.dumps(error, protocol=5)
+        if len(pickled) > MAX_PICKLE_BYTES or type(pickle.loads(pickled)) is not type(error):
+            return None
+    except Exception:
+        return None
+    return pickled
+
+
+def _traceback_text(error: BaseException) -> str:
+    trace = theirs(error.__traceback__)
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:  # an exception that cannot even be printed
+        return "".join(traceback.format_tb(trace)) + type_name(error)
+
+
+def _safe_str(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"<its __str__ raised {type_name(problem)}>"
+
+
+# -- where it is read --------------------------------------------------------------------------------------------------
 
 
 def unpack_failure(data: bytes) -> FailureRecord:
@@ -61,18 +187,48 @@ def unpack_failure(data: bytes) -> FailureRecord:
 
 
 def rebuild(record: FailureRecord, *, note: str = "") -> BaseException:
-    """The exception to raise here: of the user's own type where possible, else `RemoteError`.
+    """The exception to raise here: of the user's own type where possible, else a `RemoteError`.
 
-    Its notes hold the traceback from the worker, so that every way of printing it shows them.
+    It has the frames of the worker as its traceback, its causes, and its notes, with *note* as one more.
     """
-    error = _unpickle(record)
-    if error is None:
-        error = RemoteError(record.type_name, record.message, record.traceback)
-    remote = "\n".join(f"    {line}" for line in record.traceback.rstrip().splitlines())
-    error.add_note(f"\nOn the worker:\n{remote}")
+    error = _rebuild(record.raised, record)
     if note:
         error.add_note(f"nbqueue: {note}")
     return error
+
+
+def _rebuild(raised: Raised, record: FailureRecord) -> BaseException:
+    error = _group(raised, record) or _unpickle(raised)
+    if error is None or not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration):
+        error = _remote_error(raised, record)  # the last ones would end, silently, whatever asks for the result
+    if raised.notes and not getattr(error, "__notes__", None):
+        for note in raised.notes:
+            error.add_note(note)
+    if raised.cause is not None:
+        error.__cause__ = _rebuild(raised.cause, record)
+    if raised.context is not None:
+        error.__context__ = _rebuild(raised.context, record)
+    error.__suppress_context__ = raised.suppresses_context
+    return error.with_traceback(_safe_trace(raised, record))
+
+
+def _group(raised: Raised, record: FailureRecord) -> BaseException | None:
+    """An exception group of rebuilt exceptions; None when it is none, or of a kind of its own."""
+    if not raised.members or raised.bases[0] not in ("ExceptionGroup", "BaseExceptionGroup"):
+        return None
+    text = raised.message.rpartition(" (")[0]
+    return BaseExceptionGroup(text, [_rebuild(member, record) for member in raised.members])
+
+
+def _remote_error(raised: Raised, record: FailureRecord) -> BaseException:
+    return RemoteError.of_kind(raised.bases, raised.type_name, raised.message, record.traceback)
+
+
+def _safe_trace(raised: Raised, record: FailureRecord) -> TracebackType | None:
+    try:
+        return make_trace(raised.frames, record.sources)
+    except Exception:  # a frame of another Python that has no counterpart here
+        return None
 
 
 def type_name(error: BaseException) -> str:
@@ -97,52 +253,23 @@ def safe_repr(value: object, limit: int = 120) -> str:
     return text if len(text) <= limit else f"{text[: limit - 2]} …"
 
 
-def _unpickle(record: FailureRecord) -> BaseException | None:
-    if record.pickled is None:
+def _unpickle(raised: Raised) -> BaseException | None:
+    if raised.pickled is None:
         return None
     try:
-        error = pickle.loads(record.pickled)
+        error = pickle.loads(raised.pickled)
     except Exception:
         return None  # its class is not importable here, or does not like its own arguments
     return error if isinstance(error, BaseException) else None
 
 
-def _pickle_if_it_survives(error: BaseException) -> bytes | None:
-    try:
-        pickled: bytes = cloudpickle.dumps(error, protocol=5)
-        if len(pickled) > MAX_PICKLE_BYTES or type(pickle.loads(pickled)) is not type(error):
-            return None
-    except Exception:
-        return None
-    return pickled
-
-
-def _traceback_text(error: BaseException, skip_frames: int) -> str:
-    trace = _skip(error.__traceback__, skip_frames)
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:  # a __str__ that raises in a chained exception, say
-        return "".join(traceback.format_tb(trace)) + type_name(error)
-
-
-def _skip(trace: TracebackType | None, frames: int) -> TracebackType | None:
-    for _ in range(frames):
-        if trace is None or trace.tb_next is None:
-            break
-        trace = trace.tb_next
-    return trace
-
-
-def _safe_str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as problem:
-        return f"<its __str__ raised {type_name(problem)}>"
-
-
 def _printable(text: str) -> str:
     """The text, cut, and with what is no Unicode (names of files, say) spelt out."""
-    return _clip(text).encode(errors="backslashreplace").decode()
+    return _utf8(_clip(text))
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _clip(text: str) -> str:

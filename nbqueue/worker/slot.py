@@ -269,7 +269,7 @@ class _Report:
         self, item: int, error: BaseException, is_retryable: bool, item_repr: str, wall_s: float | None = None
     ) -> None:
         lap_wall_s, cpu_s = self._lap()
-        record = pack_failure(error, item_repr=item_repr, where=self._where, skip_frames=1)
+        record = pack_failure(error, item_repr=item_repr, where=self._where)
         self._outcomes.append(Failed(item, record, is_retryable, lap_wall_s if wall_s is None else wall_s, cpu_s))
 
 

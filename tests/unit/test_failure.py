@@ -1,18 +1,24 @@
 """Exceptions across processes."""
 
+import inspect
 import json
+import linecache
 import pickle
 import threading
+import traceback
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nbqueue
 from nbqueue.errors import RemoteError
 from nbqueue.wire.failure import (
+    MAX_EXCEPTIONS,
     MAX_PICKLE_BYTES,
     MAX_TEXT,
     FailureRecord,
+    Raised,
     first_line,
     pack_failure,
     rebuild,
@@ -20,6 +26,7 @@ from nbqueue.wire.failure import (
     type_name,
     unpack_failure,
 )
+from nbqueue.wire.traces import HALF_OF_FRAMES, FrameRecord, make_trace, theirs
 
 
 class TwoArguments(Exception):
@@ -70,7 +77,9 @@ def sent(error, **more):
     return unpack_failure(pack_failure(error, **more))
 
 
-@pytest.mark.parametrize("error", [KeyError("k"), ValueError("a", 2), OSError(2, "none"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [KeyError("k"), ValueError("a", 2), OSError(2, "none"), json.JSONDecodeError("a", "b", 0)]
+)
 def test_an_error_comes_back_as_what_it_was(error):
     again = rebuild(sent(caught(error)))
 
@@ -98,8 +107,40 @@ def test_an_error_of_a_type_that_exists_only_in_a_notebook_comes_back_as_what_it
 def test_an_error_that_cannot_travel_arrives_as_a_remote_error(error, message):
     again = rebuild(sent(caught(error)))
 
-    assert (RemoteError, type_name(error), message) == (type(again), again.type_name, again.message)
+    assert isinstance(again, RemoteError)
+    assert (type_name(error), message) == (again.type_name, again.message)
+    assert f"{type_name(error)}: {message}" == str(again)
     assert "in caught" in again.remote_traceback
+
+
+class Picky(ValueError):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+
+
+class PickyKey(LookupError, OSError):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+
+
+@pytest.mark.parametrize("kind", [Picky, PickyKey])
+def test_an_error_that_cannot_travel_is_caught_as_what_it_is_based_on(kind):
+    again = rebuild(sent(caught(kind(1, "no"))))
+
+    assert isinstance(again, RemoteError)
+    assert isinstance(again, kind.__bases__[0])
+    assert f"{__name__}.{kind.__name__}: 1: no" == str(again)
+    copy = pickle.loads(pickle.dumps(again))
+    assert (type(again), str(again)) == (type(copy), str(copy))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(1), GeneratorExit()])
+def test_what_would_end_its_reader_comes_as_a_remote_error(error):
+    again = rebuild(sent(caught(error)))
+
+    assert isinstance(again, RemoteError)
+    assert not isinstance(again, type(error))
+    assert type_name(error) == again.type_name
 
 
 def test_an_error_that_pickles_to_another_type_is_not_mistaken_for_it():
@@ -116,18 +157,23 @@ def test_an_error_without_words_is_sent_all_the_same():
 
 @pytest.mark.parametrize("pickled", [b"", b"rubbish", pickle.dumps("no exception"), b"cno_such_module\nError\n."])
 def test_a_pickle_that_is_of_no_use_is_no_trouble(pickled):
-    again = rebuild(FailureRecord("lib.Bad", "no", "the traceback\n", pickled))
+    again = rebuild(FailureRecord(Raised("lib.Bad", "no", pickled), "the traceback\n"))
 
     assert (RemoteError, "lib.Bad: no") == (type(again), str(again))
 
 
-def test_the_notes_hold_the_traceback_from_the_worker():
-    again = rebuild(sent(caught(KeyError("k"))), note="item 3")
-    remote, ours = again.__notes__
+def test_notes_come_along_and_ours_is_one_line():
+    error = ValueError("x")
+    error.add_note("theirs")
 
-    assert remote.startswith("\nOn the worker:\n    Traceback (most recent call last):\n")
-    assert remote.endswith("    KeyError: 'k'")
-    assert "nbqueue: item 3" == ours
+    assert ["theirs", "nbqueue: item 3"] == rebuild(sent(caught(error)), note="item 3").__notes__
+
+
+def test_notes_that_pickling_loses_come_along():
+    error = json.JSONDecodeError("msg", "doc", 0)
+    error.add_note("theirs")
+
+    assert ["theirs"] == rebuild(sent(caught(error))).__notes__
 
 
 def test_a_cause_is_told_with_its_effect():
@@ -136,17 +182,170 @@ def test_a_cause_is_told_with_its_effect():
     assert text.index("KeyError: 'cause'") < text.index("direct cause") < text.index("ValueError: effect")
 
 
-def test_frames_of_ours_are_left_out():
-    assert "in caught" in sent(caught(_from_user_code())).traceback
-    assert "in caught" not in sent(caught(_from_user_code()), skip_frames=1).traceback
-    assert "in _from_user_code" in sent(caught(_from_user_code()), skip_frames=1).traceback
+def test_causes_come_back_with_their_effects():
+    again = rebuild(sent(caught(ValueError("effect"), cause=KeyError("cause"))))
+
+    assert isinstance(again.__cause__, KeyError)
+    assert again.__suppress_context__
 
 
-def _from_user_code():
+def test_contexts_come_back_even_of_errors_that_cannot_travel():
     try:
-        raise ValueError("theirs")
-    except ValueError as error:
-        return error
+        try:
+            raise Unpicklable
+        except Unpicklable:
+            raise TypeError("while it was handled")  # noqa: B904 -- its context is what is tested
+    except TypeError as error:
+        again = rebuild(sent(error))
+
+    assert isinstance(again.__context__, RemoteError)
+    assert ["test_contexts_come_back_even_of_errors_that_cannot_travel"] == names(again.__context__)
+    assert not again.__suppress_context__
+
+
+def test_an_error_that_is_its_own_cause_is_sent_once():
+    error = ValueError("round")
+    other = KeyError("and round")
+    error.__cause__, other.__cause__ = other, error
+
+    again = rebuild(sent(error))
+
+    assert isinstance(again.__cause__, KeyError)
+    assert again.__cause__.__cause__ is None
+
+
+def test_a_long_chain_is_cut():
+    error = None
+    for number in range(500):
+        error = caught(ValueError(number), cause=error)
+    again = rebuild(sent(error))
+
+    length = 0
+    while again is not None:
+        again, length = again.__cause__, length + 1
+    assert MAX_EXCEPTIONS == length
+
+
+def test_groups_come_back_with_their_exceptions():
+    group = ExceptionGroup("some", [caught(ValueError("a")), ExceptionGroup("inner", [caught(TwoArguments(1, "b"))])])
+
+    again = rebuild(sent(caught(group)))
+
+    assert (ExceptionGroup, "some (2 sub-exceptions)") == (type(again), str(again))
+    first, inner = again.exceptions
+    assert isinstance(first, ValueError)
+    assert ["caught"] == names(first)
+    assert isinstance(inner.exceptions[0], RemoteError)
+    matched, rest = again.split(ValueError)
+    assert (1, 1) == (len(matched.exceptions), len(rest.exceptions))
+
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+def names(error):
+    """Functions of its traceback, outermost first."""
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+class Machine:
+    def run(self, number, *rest, name="x", **options):
+        return [number / zero for zero in rest]
+
+
+def outer(machine):
+    return machine.run(1, 0)
+
+
+def test_the_frames_of_the_worker_are_shown_as_if_they_were_here():
+    try:
+        outer(Machine())
+    except ZeroDivisionError as error:
+        original, again = error, rebuild(sent(error))
+
+    expected = "".join(traceback.format_tb(original.__traceback__))
+    assert expected == "".join(traceback.format_tb(again.__traceback__))
+    assert "~~~~~~~^~~~~~" in expected
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(again.__traceback__)]
+    assert "Machine.run" == codes[2].co_qualname
+    assert inspect.getargs(codes[2]).args == ["self", "number", "name"] or "number" in codes[2].co_varnames
+
+
+def test_source_that_the_reader_does_not_have_comes_along(monkeypatch):
+    # Given a function of a file that exists nowhere else
+    text = "def f(x):\n    y = x\n    return (y +\n            None)\n"
+    name = "/tmp/ipykernel_1/no-such-file.py"
+    monkeypatch.setitem(linecache.cache, name, (len(text), None, text.splitlines(keepends=True), name))
+    there = {}
+    exec(compile(text, name, "exec"), there)
+    try:
+        there["f"](1)
+    except TypeError as error:
+        record = sent(error)
+
+    # When it is read where nobody knows the file
+    monkeypatch.delitem(linecache.cache, name)
+    again = rebuild(record)
+
+    # Then the line is shown all the same
+    shown = "".join(traceback.format_tb(again.__traceback__))
+    assert f'File "{name}", line 3, in f\n    return (y +\n' in shown
+
+
+def test_source_that_the_reader_has_is_his_own(monkeypatch):
+    name = "/tmp/ipykernel_1/known.py"
+    monkeypatch.setitem(linecache.cache, name, (5, None, ["mine\n"], name))
+
+    make_trace([FrameRecord(name, 1, "f", "f")], {name: {1: "another's"}})
+
+    assert ["mine\n"] == linecache.getlines(name)
+
+
+def test_excerpts_of_one_file_are_put_together():
+    name = "/tmp/ipykernel_1/excerpts.py"
+    make_trace([FrameRecord(name, 3, "f", "f")], {name: {3: "three"}})
+    make_trace([FrameRecord(name, 5, "g", "g")], {name: {5: "five"}})
+
+    assert ["\n", "\n", "three\n", "\n", "five\n"] == linecache.getlines(name)
+
+
+def test_of_an_endless_recursion_both_ends_come_back():
+    def dive():
+        dive()
+
+    try:
+        dive()
+    except RecursionError as error:
+        record = sent(error)
+
+    again = rebuild(record)
+    assert isinstance(again, RecursionError)
+    assert 2 * HALF_OF_FRAMES == len(names(again))
+    assert len(record.traceback) < MAX_TEXT
+
+
+def test_frames_of_ours_before_the_users_are_left_out():
+    frames = [FrameRecord(nbqueue.__file__, 1, "ours", "ours"), FrameRecord("user.py", 1, "users", "users")]
+
+    assert "users" == theirs(make_trace(frames, {})).tb_frame.f_code.co_name
+
+
+@given(
+    st.builds(
+        FrameRecord,
+        filename=st.text(max_size=20).filter(lambda text: "\0" not in text),
+        line=st.integers(-5, 10**6),
+        name=st.text(max_size=9),
+        qualified_name=st.text(max_size=9),
+        first_line=st.integers(-5, 10**6),
+        end_line=st.integers(-5, 10**6),
+        columns=st.tuples(st.integers(0, 200), st.integers(0, 200)),
+    )
+)
+def test_any_frame_can_be_rebuilt_or_is_left_out(frame):
+    again = rebuild(FailureRecord(Raised("ValueError", "x", frames=[frame])))
+
+    assert "ValueError: x" == str(again)
 
 
 def test_the_record_knows_the_item_and_the_place():
