@@ -6,6 +6,7 @@ asserted without waiting for it.
 """
 
 import atexit
+import functools
 import itertools
 import math
 import os
@@ -29,7 +30,8 @@ from nbqueue.brokers.base import ClientPort, WorkerPort
 from nbqueue.brokers.memory import MemoryBroker
 from nbqueue.brokers.redis.address import parse
 from nbqueue.brokers.redis.broker import RedisBroker
-from nbqueue.brokers.redis.scripts import Script, scripts
+from nbqueue.brokers.redis.scripts import NAMES, Script, as_function, as_script, source
+from nbqueue.brokers.redis.server import ask
 from nbqueue.brokers.sealed import SealedBroker
 from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
@@ -237,13 +239,12 @@ class RedisTransport:
     def __init__(self, clock, limits):
         server = self._server()
         self._client = server.client()
+        self._is_tick_loaded = False
         address = parse(f"{server.url}?namespace={secrets.token_hex(4)}")
         self._clock, self._prefix, self._limits = clock, address.prefix, limits or Limits()
         clock.listeners.append(self._set_clock)
         self._set_clock()
-        self._broker = RedisBroker(address, limits=self._limits, tick_s=math.inf, make_scripts=scripts_of_tests)
-        knows_flags = int(self._client.info("server")["redis_version"].split(".")[0]) >= 7
-        self._tick = self._client.register_script(scripts_of_tests(knows_flags=knows_flags)["tick"].source)
+        self._broker = RedisBroker(address, limits=self._limits, tick_s=math.inf, load=load_with_clock)
         self.open_client = self._broker.open_client
         self.open_worker = self._broker.open_worker
 
@@ -257,10 +258,19 @@ class RedisTransport:
     def _set_clock(self) -> None:
         self._client.set(self._prefix + "clock", repr(self._clock.now))
 
+    def _tick_script(self) -> Script:
+        is_new = int(self._client.info("server")["redis_version"].split(".")[0]) >= 7
+        script = scripts_with_clock(as_functions=is_new)["tick"]
+        if not self._is_tick_loaded:
+            self._client.execute_command(*script.load)
+            self._is_tick_loaded = True
+        return script
+
     def tick(self) -> None:
         limits = self._limits
         figures = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes, 0]
-        self._tick(keys=[self._prefix], args=[msgspec.msgpack.encode(figures), msgspec.msgpack.encode(["t"])])
+        arguments = msgspec.msgpack.encode(figures), msgspec.msgpack.encode(["t"])
+        self._client.execute_command(*self._tick_script().call, 1, self._prefix, *arguments)
 
     def receive_from_client_port(self, port: ClientPort) -> list[ToClientPeer]:
         return self._receive(port)
@@ -306,14 +316,27 @@ class OldRedisTransport(RedisTransport):
     version = "6.2"
 
 
-def scripts_of_tests(*, knows_flags: bool) -> dict[str, Script]:
+REAL_CLOCK = "local function clock() local t = call('TIME'); return t[1] + t[2] / 1e6 end"
+TESTS_CLOCK = "local function clock() return tonumber(call('GET', P .. 'clock')) end"
+
+
+@functools.cache
+def scripts_with_clock(*, as_functions: bool) -> dict[str, Script]:
     """The scripts with the test's clock in place of the server's."""
-    real = "local function clock() local t = call('TIME'); return t[1] + t[2] / 1e6 end"
-    ours = "local function clock() return tonumber(call('GET', P .. 'clock')) end"
     found = {}
-    for name, script in scripts(knows_flags=knows_flags).items():
-        assert script.source.count(real) == 1
-        found[name] = Script(name, script.source.replace(real, ours))
+    for name in NAMES:
+        text = source(name)
+        assert text.count(REAL_CLOCK) == 1
+        text = text.replace(REAL_CLOCK, TESTS_CLOCK)
+        found[name] = as_function(name, text) if as_functions else as_script(name, text, knows_flags=False)
+    return found
+
+
+def load_with_clock(connection, info) -> dict[str, Script]:
+    """What `session.load_scripts` does, with that clock."""
+    found = scripts_with_clock(as_functions=info.knows_functions)
+    for script in found.values():
+        ask(connection, *script.load)
     return found
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.redis.address import Address
 from nbqueue.brokers.redis.client_port import RedisClientPort
-from nbqueue.brokers.redis.scripts import scripts
-from nbqueue.brokers.redis.session import ClockScripts, Listener, Session
+from nbqueue.brokers.redis.session import Listener, ScriptLoader, Session, load_scripts
 from nbqueue.brokers.redis.worker_port import RedisWorkerPort
 from nbqueue.core.dispatcher import Limits
 from nbqueue.core.exchange import WorkerInfo
@@ -28,13 +27,13 @@ class RedisBroker(Broker):
         *,
         limits: Limits = LIMITS,
         tick_s: float = TICK_S,
-        make_scripts: ClockScripts = scripts,
+        load: ScriptLoader = load_scripts,
     ) -> None:
-        """Use the server at *address*; *make_scripts* lets tests bring a clock of their own."""
+        """Use the server at *address*; *load* lets tests bring a clock of their own."""
         self._address = address
         self._limits = limits
         self._tick_s = tick_s
-        self._make_scripts = make_scripts
+        self._load = load
 
     @property
     def blobs(self) -> BlobStore | None:
@@ -56,5 +55,5 @@ class RedisBroker(Broker):
             limits=self._limits,
             listener=listener,
             tick_s=self._tick_s,
-            make_scripts=self._make_scripts,
+            load=self._load,
         )

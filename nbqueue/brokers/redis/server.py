@@ -38,8 +38,8 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     role: str
 
     @property
-    def knows_flags(self) -> bool:
-        """Whether scripts may declare what they need."""
+    def knows_functions(self) -> bool:
+        """Whether scripts may live in it as functions, and say that they need no memory."""
         return self.version >= (7, 0)
 
 

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple, Protocol
 
 import hiredis
 import msgspec
+import redis
 
 from nbqueue.brokers.redis.address import Address
 from nbqueue.brokers.redis.channel import Channel, ChannelClosed
 from nbqueue.brokers.redis.failures import describe, is_elsewhere, translate_redis_errors
-from nbqueue.brokers.redis.scripts import Script, scripts
-from nbqueue.brokers.redis.server import ServerInfo, ask, check, open_connection, read_info
+from nbqueue.brokers.redis.scripts import Script, functions, plain_scripts
+from nbqueue.brokers.redis.server import AnyConnection, ServerInfo, ask, check, open_connection, read_info
 from nbqueue.core.dispatcher import Limits
 from nbqueue.errors import BrokerUnavailable
 
@@ -87,14 +88,30 @@ class Opened(NamedTuple):
     scripts: dict[str, Script]
 
 
-class ClockScripts(Protocol):
-    """Makes the scripts for a server; tests give a clock of their own."""
+class ScriptLoader(Protocol):
+    """Makes a server know the scripts; tests bring a clock of their own."""
 
-    def __call__(self, *, knows_flags: bool) -> dict[str, Script]:
-        """All scripts by name."""
+    def __call__(self, connection: AnyConnection, info: ServerInfo) -> dict[str, Script]:
+        """The scripts by name; raises what redis-py raises."""
 
 
-def connect(address: Address, make_scripts: ClockScripts = scripts) -> Opened:
+def load_scripts(connection: AnyConnection, info: ServerInfo) -> dict[str, Script]:
+    """See `ScriptLoader`: functions where the server has them, and lets us."""
+    if info.knows_functions:
+        try:
+            for script in functions().values():
+                if not ask(connection, "FUNCTION", "LIST", "LIBRARYNAME", script.call[1]):
+                    ask(connection, *script.load)
+            return functions()
+        except redis.ResponseError as error:  # not allowed to, or no memory left for them
+            logger.info("redis takes no functions", extra={"reason": str(error)})
+    found = plain_scripts(knows_flags=info.knows_functions)
+    for script in found.values():
+        ask(connection, *script.load)
+    return found
+
+
+def connect(address: Address, load: ScriptLoader = load_scripts) -> Opened:
     """Connect twice, for commands and for news; blocks for a few seconds at most.
 
     Raises:
@@ -106,10 +123,8 @@ def connect(address: Address, make_scripts: ClockScripts = scripts) -> Opened:
         with translate_redis_errors(address):
             info = read_info(commands)
         check(info, address)
-        loaded = make_scripts(knows_flags=info.knows_flags)
         with translate_redis_errors(address):
-            for script in loaded.values():
-                ask(commands, "SCRIPT", "LOAD", script.source)
+            loaded = load(commands, info)
         news = open_connection(address)
     except BaseException:
         commands.disconnect()
@@ -128,7 +143,7 @@ class Session:
         limits: Limits,
         listener: Listener,
         tick_s: float,
-        make_scripts: ClockScripts = scripts,
+        load: ScriptLoader = load_scripts,
     ) -> None:
         """Connect to *address* and read *stream* from its begin; *tick_s*: seconds between looks at the clock.
 
@@ -141,7 +156,7 @@ class Session:
         self._limits = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes]
         self._listener = listener
         self._tick_s = tick_s
-        self._make_scripts = make_scripts
+        self._load = load
         self._queue: deque[Operation] = deque()
         self._under_way: list[Operation] = []
         self._heard_at = self._adopted_at = time.monotonic()
@@ -162,7 +177,7 @@ class Session:
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._pair: Opened | None = None
         try:
-            self._adopt(connect(address, make_scripts))
+            self._adopt(connect(address, load))
         except BaseException:
             self._free()
             raise
@@ -289,10 +304,9 @@ class Session:
         script = self._pair.scripts[self._under_way[0].script]
         limits = _encode([*self._limits, random.getrandbits(30)])
         bodies = [operation.body for operation in self._under_way]
-        call = ("EVALSHA", script.digest, 1, self._address.prefix, limits, *bodies)
+        call = (*script.call, 1, self._address.prefix, limits, *bodies)
         if self._is_refused:
-            load = [("SCRIPT", "LOAD", script.source) for script in self._pair.scripts.values()]
-            self._pair.commands.send([*load, call])
+            self._pair.commands.send([*(script.load for script in self._pair.scripts.values()), call])
         else:
             self._pair.commands.send([call])
 
@@ -310,7 +324,7 @@ class Session:
                 self._tick_in(float(reply[0]), now)
 
     def _take_error(self, text: str, now: float) -> None:
-        if text.startswith("NOSCRIPT"):
+        if text.startswith("NOSCRIPT") or "Function not found" in text:
             self._is_refused = True
             self._send_call()
         elif "OOM" in text[:40] or "-OOM" in text:
@@ -429,7 +443,7 @@ class Session:
         def open_pair() -> None:
             time.sleep(pause_s)
             try:
-                self._opened = connect(self._address, self._make_scripts)
+                self._opened = connect(self._address, self._load)
             except BaseException as error:
                 self._opened = error
             self.wake()

@@ -1,18 +1,16 @@
 -- Shared by all scripts: names, the clock, msgpack, and the figures of the whole broker.
--- KEYS[1]: prefix of all keys, with the hash tag that keeps them in one slot. ARGV[1]: limits. ARGV[2...]: operations.
-local P = KEYS[1]
-local call = redis.call
-local pack = cmsgpack.pack
-local unpack_one = cmsgpack.unpack
-local floor, min, max = math.floor, math.min, math.max
+--
+-- What is defined here may live longer than one call (a function library is built once), so all that belongs to a call is
+-- set by `begin`. KEYS[1]: prefix of all keys, with the hash tag that keeps them in one slot. ARGV[1]: limits and a seed.
+-- ARGV[2...]: operations.
+local call, pack, unpack_one, floor, min, max -- the server's libraries, which exist only while a call runs
+
+local P, now
+local LEASE_S, CLIENT_LEASE_S, MAX_ITEMS, MAX_BYTES
+local resets = {} -- what else belongs to a call, set anew by each part
 
 -- No clock but the server's is ever asked: clients send durations.
 local function clock() local t = call('TIME'); return t[1] + t[2] / 1e6 end
-local now = clock()
-
-local limits = unpack_one(ARGV[1])
-local LEASE_S, CLIENT_LEASE_S, MAX_ITEMS, MAX_BYTES = limits[1], limits[2], limits[3], limits[4]
-math.randomseed(limits[5])
 
 -- msgpack by hand, because Lua has no bytes: what Python declares as bytes must travel as such.
 local function bin(s)
@@ -29,15 +27,29 @@ end
 local function bool(value) return value and '\195' or '\194' end
 
 -- Figures of the whole broker: loaded once, written back at the end if they changed.
-local G = {}
-do
-  local names = {'items', 'bytes', 'slots', 'token', 'order'}
-  local values = call('HMGET', P .. 'g', unpack(names))
-  for i, name in ipairs(names) do G[name] = tonumber(values[i]) or 0 end
+local FIGURE_NAMES = {'items', 'bytes', 'slots', 'token', 'order'}
+local G, G_before, refused_events
+
+local function load_figures()
+  G, G_before, refused_events = {}, {}, 0
+  local values = call('HMGET', P .. 'g', unpack(FIGURE_NAMES))
+  for i, name in ipairs(FIGURE_NAMES) do
+    G[name] = tonumber(values[i]) or 0
+    G_before[name] = G[name]
+  end
 end
-local G_before = {}
-for name, value in pairs(G) do G_before[name] = value end
-local refused_events = 0
+
+local function begin(keys, argv)
+  call, pack, unpack_one = redis.call, cmsgpack.pack, cmsgpack.unpack
+  floor, min, max = math.floor, math.min, math.max
+  P = keys[1]
+  now = clock()
+  local limits = unpack_one(argv[1])
+  LEASE_S, CLIENT_LEASE_S, MAX_ITEMS, MAX_BYTES = limits[1], limits[2], limits[3], limits[4]
+  math.randomseed(limits[5])
+  load_figures()
+  for _, reset in ipairs(resets) do reset() end
+end
 
 local function save_figures()
   local changed = {}

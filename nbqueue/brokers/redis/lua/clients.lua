@@ -3,8 +3,9 @@
 local INLINE_BYTES = 32768
 local STREAM_ENTRIES = 2000
 local STREAM_TTL_MS = 3600000
-local client_notes = {} -- id -> list of notes
-local alive = {}
+local client_notes -- id -> list of notes
+local alive        -- id -> whether it was heard of within its lease
+resets[#resets + 1] = function() client_notes, alive = {}, {} end
 
 local function stream_key(id) return P .. 'n:' .. id end
 

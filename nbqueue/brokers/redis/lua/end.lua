@@ -15,35 +15,41 @@ local function wake_what_is_due()
   end
 end
 
-local replies = {}
-for i = 2, #ARGV do
-  local operation = unpack_one(ARGV[i])
-  replies[i] = operations[operation[1]](unpack(operation, 2, 12))
-end
-wake_what_is_due()
-assign()
-
-for _, id in ipairs(run_order) do
-  local run = runs[id]
-  if run and run.is_touched then
-    run.is_touched = false
-    save_run(run)
+local function save_all()
+  for _, id in ipairs(run_order) do
+    local run = runs[id]
+    if run and run.is_touched then
+      run.is_touched = false
+      save_run(run)
+    end
   end
-end
-for _, id in ipairs(run_order) do
-  local run = runs[id]
-  if run and run.is_dirty then
-    run.is_dirty = false
-    notify(run)
+  for _, id in ipairs(run_order) do
+    local run = runs[id]
+    if run and run.is_dirty then
+      run.is_dirty = false
+      notify(run)
+    end
   end
+  save_notes()
+  for _, worker in pairs(workers) do
+    if worker then save_worker(worker) end
+  end
+  save_sizers()
+  save_figures()
 end
-save_notes()
-for _, worker in pairs(workers) do
-  if worker then save_worker(worker) end
-end
-save_sizers()
-save_figures()
 
-local next_due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
-replies[1] = next_due and string.format('%.6f', max(tonumber(next_due) - now, 0)) or ''
-return replies
+-- One reply per operation, and before them the seconds until something is due.
+local function main(keys, argv)
+  begin(keys, argv)
+  local replies = {}
+  for i = 2, #argv do
+    local operation = unpack_one(argv[i])
+    replies[i] = operations[operation[1]](unpack(operation, 2, 12))
+  end
+  wake_what_is_due()
+  assign()
+  save_all()
+  local next_due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
+  replies[1] = next_due and string.format('%.6f', max(tonumber(next_due) - now, 0)) or ''
+  return replies
+end

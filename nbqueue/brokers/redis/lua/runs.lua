@@ -1,6 +1,7 @@
 -- Runs: loaded when they are first touched, changed in memory, written back once at the end of the script.
-local runs = {}      -- id -> run, or false when there is none
-local run_order = {} -- ids in the order in which they were first touched
+local runs      -- id -> run, or false when there is none
+local run_order -- ids in the order in which they were first touched
+resets[#resets + 1] = function() runs, run_order = {}, {} end
 
 local FIGURES = {
   'total', 'closed', 'is_revoked', 'log_length', 'work_s', 'payload_bytes', 'result_bytes', 'finished_at', 'is_ready',

@@ -1,5 +1,13 @@
 -- Supervisors: what they hold, how much more they may hold, and what they are told.
-local workers = {} -- id -> worker, or false when there is none
+local workers -- id -> worker, or false when there is none
+local holders -- token -> worker, made when it is first needed
+local known_routes, route_slots
+local are_workers_changed
+local sizers
+resets[#resets + 1] = function()
+  workers, holders, known_routes, route_slots, are_workers_changed, sizers = {}, nil, nil, {}, false, {}
+end
+
 local SHORT_S = 0.2       -- a chunk that takes no longer may be fetched ahead
 local FLOOR_S = 0.002     -- work below this is not worth a round trip of its own
 local AHEAD_S = 0.02      -- more chunks than slots are held ahead only while they are that little work for each slot
@@ -86,13 +94,11 @@ local function suitability(worker)
   return string.format('%.0f', (free > 0 and 1e12 or 0) - (#worker.queues + #worker.tags) * 1e7 + free)
 end
 
-local known_routes
 local function routes()
   if not known_routes then known_routes = call('HKEYS', P .. 'routes') end
   return known_routes
 end
 
-local route_slots = {}
 local function slots_for(route)
   if not route_slots[route] then route_slots[route] = tonumber(call('HGET', P .. 'routes', route)) or 0 end
   return route_slots[route]
@@ -151,7 +157,6 @@ local function may_fetch_ahead(worker, seconds)
   return ahead < worker.slots or worker.load_s + seconds <= AHEAD_S * worker.slots
 end
 
-local holders -- token -> worker id, made when it is first needed
 stop_holder = function(token, start, stop, manner)
   if not holders then
     holders = {}
@@ -169,7 +174,6 @@ stop_holder = function(token, start, stop, manner)
   end
 end
 
-local are_workers_changed = false
 local function join_or_part(worker, sign)
   for _, route in ipairs(routes()) do serve(worker, route, sign) end
   G.slots = G.slots + sign * worker.slots
@@ -186,7 +190,6 @@ local function save_worker(worker)
 end
 
 -- How many items a claim takes, learnt from how long they run. A translation of core/chunking.py.
-local sizers = {}
 local function sizer_of(digest)
   local sizer = sizers[digest]
   if not sizer then
