@@ -5,6 +5,10 @@ NBQueueError
 ├── RemoteError            the task raised something that cannot be rebuilt here
 ├── TaskRevoked            revoked before it could finish   (also a CancelledError)
 ├── TaskExpired            not started within its `expires`
+├── SoftTimeLimitExceeded  it ran longer than its `soft_time_limit`; raised inside the task, which may clean up
+├── TimeLimitExceeded      it ran longer than its `time_limit`; its process was ended
+├── MemoryLimitExceeded    it held more than its `memory` limit; its process was ended
+├── ProcessLimitExceeded   it started more processes than one task may have; all were ended
 ├── WorkerLost             it killed its process more often than `max_lost` allows
 ├── UnknownTask            the broker knows no such run (it was forgotten, or another hub had it)
 ├── NotSerializable        a function, argument or result cannot be pickled
@@ -93,6 +97,25 @@ class TaskRevoked(NBQueueError, CancelledError):
 
 class TaskExpired(NBQueueError):
     """The task was not started within its ``expires``."""
+
+
+class SoftTimeLimitExceeded(NBQueueError):
+    """The task has run for longer than its ``soft_time_limit``.
+
+    Raised inside of the task, so that it can clean up.
+    """
+
+
+class TimeLimitExceeded(NBQueueError):
+    """The task ran for longer than its ``time_limit``, and its process was ended."""
+
+
+class MemoryLimitExceeded(NBQueueError):
+    """The task held more than its ``memory`` limit, and its process was ended."""
+
+
+class ProcessLimitExceeded(NBQueueError):
+    """The task had more processes than one task may have, and all were ended."""
 
 
 class WorkerLost(NBQueueError):

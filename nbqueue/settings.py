@@ -8,6 +8,8 @@
 | `NBQUEUE_WORKERS` | local slots that the embedded broker starts | usable cores |
 | `NBQUEUE_IDLE_TIMEOUT` | seconds after which an unused hub ends itself and its workers | 1800 |
 | `NBQUEUE_WORKER_PYTHON` | interpreter of local workers | this one |
+| `NBQUEUE_MEMORY_LIMIT` | memory of all slots of a worker together, e.g. `8G` | none |
+| `NBQUEUE_MAX_TASKS_PER_CHILD` | items after which a slot gets a fresh process; 0: never | 0 |
 | `NBQUEUE_SUBMIT_TIMEOUT` | seconds to wait for room in a full queue before `QueueFull` | 60 |
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import site
 import sys
 import tempfile
@@ -36,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float
     worker_python: str
     submit_timeout_s: float
+    memory_limit_bytes: int = 0  #: 0: none
+    max_tasks_per_child: int = 0  #: 0: no end
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -94,11 +99,28 @@ _VARIABLES = {
     "idle_timeout_s": "NBQUEUE_IDLE_TIMEOUT",
     "worker_python": "NBQUEUE_WORKER_PYTHON",
     "submit_timeout_s": "NBQUEUE_SUBMIT_TIMEOUT",
+    "memory_limit_bytes": "NBQUEUE_MEMORY_LIMIT",
+    "max_tasks_per_child": "NBQUEUE_MAX_TASKS_PER_CHILD",
 }
 _CONVERTERS = {"str": str, "Path": Path, "int": int, "float": float}
 
 
+def parse_size(name: str, value: object) -> int:
+    """A number of bytes, given as such or like "512M" or "4G" (powers of 1024).
+
+    Raises:
+        ValueError: It is neither; *name* says what it is for.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(value), re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if isinstance(value, bool) or size < 1:
+        raise ValueError(f'{name} must be a number of bytes above 0, or like "512M" or "4G", not {value!r}')
+    return size
+
+
 def _convert(variable: str, text: str, kind: str) -> Any:
+    if variable == _VARIABLES["memory_limit_bytes"]:
+        return parse_size(variable, text)
     try:
         return _CONVERTERS[kind](text)
     except ValueError:

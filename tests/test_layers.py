@@ -40,6 +40,7 @@ PLACES = {
     "ipywidgets": ("notebook",),
     "msgpack": ("brokers.redis",),
     "msgspec": ("notebook", "client", "worker", "launchers", "brokers", "settings", "telemetry", "wire", "core"),
+    "psutil": ("worker",),
     "redis": ("brokers.redis",),
     "rich": ("cli",),
     "tqdm": ("notebook",),

@@ -16,7 +16,7 @@ def main() -> None:
     """Work for the hub until it ends."""
     folder, hub_name, slots, offer = sys.argv[1:]
     name = f"{socket.gethostname()}-{os.getpid()}"
-    zygote = ZygoteProcess(name)
+    zygote = ZygoteProcess(name, slots=int(slots))
 
     import logging
 

@@ -44,7 +44,8 @@ def main(
     if not offer.queues:
         raise click.BadParameter("name at least one queue", param_hint="--queues")
     try:
-        work(settings, concurrency or usable_cores(), name, offer=offer, zygote=ZygoteProcess(name))
+        slots = concurrency or usable_cores()
+        work(settings, slots, name, offer=offer, zygote=ZygoteProcess(name, slots=slots))
     except NBQueueError as error:
         raise click.ClickException(str(error)) from error
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.routing import DEFAULT_QUEUE
-from nbqueue.core.task import TaskOptions
+from nbqueue.core.task import TaskLimits, TaskOptions
+from nbqueue.errors import MemoryLimitExceeded, TimeLimitExceeded
+from nbqueue.settings import parse_size
 
 #: Celery's spelling where Celery has one.
 DEFAULTS: dict[str, Any] = {
@@ -25,6 +27,9 @@ DEFAULTS: dict[str, Any] = {
     "queue": DEFAULT_QUEUE,
     "tags": (),
     "strict_fence": False,
+    "soft_time_limit": None,
+    "time_limit": None,
+    "memory": None,
     "label": None,
 }
 
@@ -47,10 +52,11 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     _check("priority", values["priority"], type(values["priority"]) is int, "a whole number")
     for name in ("countdown", "retry_backoff", "retry_backoff_max"):
         _check(name, values[name], _is_duration(values[name]), "a number of seconds, 0 or more")
-    expires = values["expires"]
-    _check(
-        "expires", expires, expires is None or (_is_duration(expires) and expires > 0), "a number of seconds above 0"
-    )
+    for name in ("expires", "soft_time_limit", "time_limit"):
+        value = values[name]
+        _check(name, value, value is None or (_is_duration(value) and value > 0), "a number of seconds above 0")
+    if values["memory"] is not None:
+        values["memory"] = parse_size("memory", values["memory"])
     _check("queue", values["queue"], _is_name(values["queue"]), "a name without spaces and commas")
     values["tags"] = check_names("tags", values["tags"])
     for name in ("strict_fence", "retry_jitter"):
@@ -111,6 +117,19 @@ def task_options(values: Mapping[str, Any], *, chunksize: int | None = None) -> 
         countdown_s=float(values["countdown"]),
         expires_s=None if values["expires"] is None else float(values["expires"]),
         chunksize=chunksize,
+        limits=_limits(values),
         queue=values["queue"],
         tags=values["tags"],
+    )
+
+
+def _limits(values: Mapping[str, Any]) -> TaskLimits:
+    retried = retry_on(values)
+    soft_time_s, time_s = values["soft_time_limit"], values["time_limit"]
+    return TaskLimits(
+        soft_time_s=None if soft_time_s is None else float(soft_time_s),
+        time_s=None if time_s is None else float(time_s),
+        memory_bytes=values["memory"],
+        retry_time=time_s is not None and issubclass(TimeLimitExceeded, retried),
+        retry_memory=values["memory"] is not None and issubclass(MemoryLimitExceeded, retried),
     )

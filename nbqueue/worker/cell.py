@@ -43,6 +43,12 @@ class Cell:
         self.numbers[_SOFT] = 0
         self.numbers[_TOKEN] = token
 
+    def note_start(self) -> None:
+        """The current item begins, of a claim that has limits; waits as `wait_while_aimed_at` does."""
+        self.numbers[_SINCE_NS] = time.monotonic_ns()
+        if self.numbers[_AIM]:
+            self.wait_while_aimed_at()
+
     def end(self) -> None:
         """The slot runs nothing."""
         self.numbers[_TOKEN] = 0
@@ -125,5 +131,3 @@ class Cell:
 ITEM = _ITEM
 #: Index of the claim whose items are to be stopped, likewise.
 STOP_TOKEN = _STOP_TOKEN
-#: Index of the moment at which the item began, likewise.
-SINCE_NS = _SINCE_NS

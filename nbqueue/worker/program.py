@@ -55,6 +55,7 @@ def _supervise(
 ) -> None:
     from nbqueue.core.exchange import WorkerInfo
     from nbqueue.core.routing import Offer
+    from nbqueue.worker.limits import WorkerLimits
     from nbqueue.worker.supervisor import Supervisor
 
     broker = _find_broker(settings, lifeline)
@@ -69,7 +70,10 @@ def _supervise(
         offer=offer or Offer(),
     )
     port = broker.open_worker(info)
-    supervisor = Supervisor(port, zygote, slots=slots, name=name, worker_id=info.worker_id, lifeline=lifeline)
+    limits = WorkerLimits(settings.memory_limit_bytes or None, settings.max_tasks_per_child or None)
+    supervisor = Supervisor(
+        port, zygote, slots=slots, name=name, worker_id=info.worker_id, limits=limits, lifeline=lifeline
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: supervisor.stop())
     gc.collect()

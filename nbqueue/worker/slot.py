@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any
 
 from nbqueue.core.exchange import Delivery
-from nbqueue.core.task import Failed, Outcome, Stopped, Succeeded
-from nbqueue.errors import NotSerializable
+from nbqueue.core.task import NO_LIMITS, Failed, Outcome, Stopped, Succeeded
+from nbqueue.errors import NotSerializable, SoftTimeLimitExceeded
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure, safe_repr
 from nbqueue.wire.function import LoadedFunction, load_function
@@ -47,6 +47,7 @@ class Slot:
         self._bodies: dict[bytes, bytes] = {}  # of functions that could not be loaded yet
         self._in_user_code = False
         self._token = 0
+        self._limits = NO_LIMITS
         self._report: _Report | None = None
         self._tidy = Tidy()
         self._spent = ""  #: why this process must run nothing more
@@ -69,6 +70,7 @@ class Slot:
         report = _Report(delivery, self._send, self._blobs, f"worker {self._name}, attempt {delivery.attempt}")
         self._report = report
         self._token = delivery.token
+        self._limits = delivery.limits
         SLATE.running = delivery, self._cell
         self._cell.begin(delivery.token, delivery.start)  # loading a function or a payload runs user code, too
         try:
@@ -82,6 +84,7 @@ class Slot:
                 if first < last and not self._spent:
                     values = PackedValues(block.payload, self._blobs)
                     self._run_block(function, values, block.start, first, last, report)
+            report.pack()  # while the cell still names an item: pickling a result runs user code, too
         finally:
             self._cell.end()
             SLATE.running = None
@@ -116,8 +119,11 @@ class Slot:
         clock = time.perf_counter
         look_at = clock()
         done = report.values
+        is_limited = self._limits != NO_LIMITS
         for index in range(first, last):
             numbers[ITEM] = index  # before the look at the cell: a signal for the former item must not find this one
+            if is_limited:
+                self._cell.note_start()
             if numbers[STOP_TOKEN] == token and self._is_held_back(index):
                 report.stop(index)
                 continue
@@ -136,6 +142,9 @@ class Slot:
             except KeyboardInterrupt:  # the signal fell between the task's end and our taking note of it
                 self._in_user_code = False
                 report.stop(index, how="SIGINT")
+            except SoftTimeLimitExceeded as error:  # likewise
+                self._in_user_code = False
+                report.fail(index, error, function.retry_on, _item_repr(values, index - base))
             if report.was_interrupted and (spent := self._tidy.what_is_left_behind()):
                 self._spent = spent  # nobody is told that it was stopped before that has ended, too
                 return
@@ -158,14 +167,24 @@ class Slot:
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the task, but only the one that the supervisor means, and only while it runs."""
-        if not self._in_user_code or not self._cell.must_stop(self._token, self._cell.numbers[ITEM]):
+        if not self._in_user_code:
             return
+        item = self._cell.numbers[ITEM]
+        if self._cell.must_stop(self._token, item):
+            self._save_what_is_finished()
+            raise KeyboardInterrupt
+        if self._cell.is_past_soft_limit(item):
+            raise SoftTimeLimitExceeded(
+                f"it has run for longer than its soft_time_limit of {self._limits.soft_time_s:g} s"
+            )
+
+    def _save_what_is_finished(self) -> None:
+        """Report it now: the task that is being interrupted may not obey, and be killed."""
         self._in_user_code = False
         if self._report is not None:
             self._report.was_interrupted = True
-            self._report.save()  # if the task does not obey, what is finished is safe
+            self._report.save()
         self._in_user_code = True
-        raise KeyboardInterrupt
 
     def _send(self, message: FromSlot) -> None:
         try:
@@ -210,9 +229,13 @@ class _Report:
             self._add_failure(item, error, False, "")
         self._next = self._delivery.stop
 
+    def pack(self) -> None:
+        """Turn all values so far into outcomes."""
+        self._close_values(self._next + len(self.values))
+
     def send(self, *, final: bool, spent: str = "") -> None:
         """Report everything collected so far; *spent*: why this process can serve no more."""
-        self._close_values(self._next + len(self.values))
+        self.pack()
         outcomes, self._outcomes = self._outcomes, []
         if outcomes or final:
             self._send(ChunkReport(self._delivery.token, outcomes, final, spent))

@@ -43,6 +43,7 @@ class SlotProcess(Generic[Work]):
         self.output = output
         self.is_ready = False
         self.work: Work | None = None
+        self.items_begun = 0
         self.functions: set[bytes] = set()
         self.environment: bytes | None = None  #: of the functions that it has run; None: it is fresh
 

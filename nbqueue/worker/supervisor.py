@@ -32,10 +32,12 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
+from nbqueue.worker.limits import NO_WORKER_LIMITS, WorkerLimits
 from nbqueue.worker.orders import obey
 from nbqueue.worker.output import SlotOutput
 from nbqueue.worker.slot_process import SlotProcess, fork_slot
-from nbqueue.worker.work import Work
+from nbqueue.worker.warden import Warden
+from nbqueue.worker.work import Work, limited
 from nbqueue.worker.zygote_process import SlotDeath, ZygoteProcess
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Supervisor:
         slots: int,
         name: str,
         worker_id: bytes,
+        limits: WorkerLimits = NO_WORKER_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         lifeline: int | None = None,
     ) -> None:
@@ -68,6 +71,8 @@ class Supervisor:
         self._worker_id = worker_id
         self._wanted_slots = slots
         self._clock = clock
+        self._limits = limits
+        self._warden = Warden(limits, name=name, now=clock())
         self._lifeline = lifeline
         self._slots: list[SlotProcess[Work]] = [fork_slot(zygote) for _ in range(slots)]
         self._waiting: deque[Work] = deque()
@@ -127,7 +132,9 @@ class Supervisor:
         now = self._clock()
         if self._port_is_quiet_only_until(now):
             return ANNOUNCE_S
-        return max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
+        until_heartbeat_s = max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
+        until_look_s = self._warden.patience_s(self._slots)
+        return until_heartbeat_s if until_look_s is None else min(until_heartbeat_s, until_look_s)
 
     def _port_is_quiet_only_until(self, now: float) -> bool:
         """Whether something must be looked at soon: an unannounced item, a ladder, output, a hoarded chunk."""
@@ -148,6 +155,9 @@ class Supervisor:
             self._press_on(slot, work, now)
             if slot.output.is_due(now):
                 self._report_output(slot, work)
+        self._warden.look(self._slots, now)
+        if self._warden.holding is None:
+            self._fill_slots()
         while self._waiting and now - self._waiting[-1].since > HOARD_S:
             self._hand_back(self._waiting.pop())
         if now >= self._heartbeat_at:
@@ -229,6 +239,8 @@ class Supervisor:
 
     def _fill_slots(self) -> None:
         self._retire_surplus()
+        if self._warden.holding is not None:
+            return  # memory is short: nothing more is begun, and what waits here for long goes to others
         for work in list(self._waiting):
             idle = [slot for slot in self._slots if slot.is_ready and slot.work is None]
             if not idle:
@@ -254,6 +266,9 @@ class Supervisor:
         slot.output.drain()  # what the last task has left running may have printed
         slot.output.begin(delivery)
         work.show_stops(slot.cell)
+        if self._limits.tasks_per_child is not None:
+            delivery = limited(delivery, self._limits.tasks_per_child - slot.items_begun)
+        slot.items_begun += delivery.stop - delivery.start
         slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
 
     def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
@@ -279,6 +294,8 @@ class Supervisor:
         if report.final:
             slot.work = None
             slot.output.end()
+            if self._limits.tasks_per_child is not None and slot.items_begun >= self._limits.tasks_per_child:
+                self._retire(slot, "it has run as many tasks as it may")
         else:
             work.make_room_for_stops(slot.cell)
 

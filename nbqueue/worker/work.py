@@ -23,6 +23,7 @@ class Work:
         "reported_to",
         "sentence",
         "since",
+        "soft_limit_told",
         "stops",
     )
 
@@ -34,10 +35,15 @@ class Work:
         self.stops: list[StopHolder] = []
         self.ladder: Ladder | None = None
         #: The slot is being killed because of an item that passed a limit: this is what becomes of the item.
-        self.sentence: Failed | None = None
+        self.sentence: Failed | Killed | None = None
+        self.soft_limit_told: int | None = None  #: to this item
         #: The final report of a slot that is spent: passed on when its process is dead.
         self.last_words: list[Outcome] | None = None
         self._installed = 0  # of `stops`, those that the slot has been told of
+
+    def running_item(self, cell: Cell) -> int | None:
+        """The item that runs at this moment; None when none does."""
+        return cell.current(self.delivery.token)
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,15 @@ from typing import NamedTuple
 
 from nbqueue.worker.zygote_protocol import BORN, RECORD, SlotEnds, encode_roots
 
+#: What keeps numerical libraries from starting a thread per core in every slot; they read it when they are imported.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def thread_caps(slots: int) -> dict[str, str]:
+    """Environment variables that share the usable cores between the slots; what the user has set stands."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return dict.fromkeys(_THREAD_VARIABLES, str(max(1, cores // max(1, slots))))
+
 
 class Birth:
     """A slot that was asked for."""
@@ -34,9 +43,10 @@ class SlotDeath(NamedTuple):
 class ZygoteProcess:
     """The process that forks slots and tells how they die."""
 
-    def __init__(self, name: str) -> None:
-        """Start it; *name* is the worker's, for error messages."""
+    def __init__(self, name: str, *, slots: int) -> None:
+        """Start it; *name* is the worker's, for error messages, *slots* shares the cores between its forks."""
         self._name = name
+        self._slots = slots
         self._roots: list[str] = []
         self._unborn: list[Birth] = []
         self._buffer = b""
@@ -47,6 +57,7 @@ class ZygoteProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
+                env=thread_caps(slots) | os.environ,
             )
 
     def fileno(self) -> int:
@@ -86,7 +97,7 @@ class ZygoteProcess:
     def restart(self) -> ZygoteProcess:
         """A new zygote in the place of this one, which is dead."""
         self.close()
-        successor = ZygoteProcess(self._name)
+        successor = ZygoteProcess(self._name, slots=self._slots)
         successor.use_roots(self._roots)
         return successor
 

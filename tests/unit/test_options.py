@@ -4,7 +4,8 @@ import pytest
 
 from nbqueue.client.options import DEFAULTS, check_options, retry_on, task_options
 from nbqueue.core.retry import RetryPolicy
-from nbqueue.core.task import TaskOptions
+from nbqueue.core.task import NO_LIMITS, TaskLimits, TaskOptions
+from nbqueue.errors import TimeLimitExceeded
 
 
 def options(**given):
@@ -25,6 +26,7 @@ def test_every_option_reaches_the_broker():
         countdown_s=1.5,
         expires_s=7.0,
         chunksize=10,
+        limits=TaskLimits(soft_time_s=1.0, time_s=2.0, memory_bytes=4 * 2**30, retry_time=True, retry_memory=True),
     )
     given = check_options(
         {
@@ -37,11 +39,24 @@ def test_every_option_reaches_the_broker():
             "priority": -4,
             "countdown": 1.5,
             "expires": 7,
+            "soft_time_limit": 1,
+            "time_limit": 2,
+            "memory": "4G",
             "label": "mine",
         }
     )
 
     assert expected == task_options(given, chunksize=10)
+
+
+def test_without_limits_nothing_is_said_of_them_whatever_is_retried():
+    assert NO_LIMITS == options(max_retries=3).limits
+
+
+def test_a_limit_that_is_passed_counts_as_an_error_to_retry_on_if_it_is_named():
+    named = options(max_retries=3, autoretry_for=(TimeLimitExceeded,), time_limit=1, memory=1)
+
+    assert (True, False) == (named.limits.retry_time, named.limits.retry_memory)
 
 
 @pytest.mark.parametrize(("backoff", "expected"), [(False, 0.0), (True, 1.0), (2.5, 2.5)])

@@ -17,6 +17,8 @@ VARIABLES = {
     "NBQUEUE_IDLE_TIMEOUT": ("idle_timeout_s", "1.5", 1.5),
     "NBQUEUE_WORKER_PYTHON": ("worker_python", "/usr/bin/python3", "/usr/bin/python3"),
     "NBQUEUE_SUBMIT_TIMEOUT": ("submit_timeout_s", "7", 7.0),
+    "NBQUEUE_MEMORY_LIMIT": ("memory_limit_bytes", "8G", 8 * 2**30),
+    "NBQUEUE_MAX_TASKS_PER_CHILD": ("max_tasks_per_child", "100", 100),
 }
 
 
