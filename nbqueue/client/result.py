@@ -338,7 +338,7 @@ class AsyncResult(Future[Any], HasOutput):
                 record = unpack_failure(entry.payload)
                 return rebuild(record, note=f"{name} failed on {record.where}{self._others()}")
             case State.LOST:
-                return WorkerLost(f"{name} was given up: {entry.reason}")
+                return _lost(name, entry.reason)
             case State.EXPIRED:
                 return TaskExpired(f"{name} was not started in time")
             case _:
@@ -357,10 +357,20 @@ class AsyncResult(Future[Any], HasOutput):
         return f"<{type(self).__name__} {self.id[:8]} {self.label!r} {self.state}>"
 
 
+def _lost(name: str, reason: str) -> WorkerLost:
+    """The error for an item that killed its process; what the process said last becomes a note."""
+    sentence, _, last_words = reason.partition("\n")
+    error = WorkerLost(f"{name} was given up: {sentence}")
+    if last_words:
+        error.add_note(f"The last words of its process:\n{last_words}")
+    return error
+
+
 def _one_line(entry: Entry) -> str:
     if entry.payload:
         return first_line(unpack_failure(entry.payload))
-    return f"{entry.state.name}: {entry.reason}" if entry.reason else entry.state.name
+    reason = entry.reason.partition("\n")[0]
+    return f"{entry.state.name}: {reason}" if reason else entry.state.name
 
 
 def _running_loop() -> Any:

@@ -5,6 +5,7 @@ Nothing that a task raises leaves `Slot.run`; whatever else a task does to the p
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import socket
@@ -325,5 +326,6 @@ def run_slot(ends: SlotEnds, *, name: str, blobs: BlobStore | None) -> None:
     os.close(ends.cell)
     capture = Capture((ends.stdout, ends.stderr), cell.numbers)
     capture.install()
+    faulthandler.enable(all_threads=False)  # what native code does to the process is then among its last words
     pipe: Pipe[ToSlot] = Pipe(socket.socket(fileno=ends.pipe), ToSlot)
     Slot(pipe, cell, capture, name=name, blobs=blobs).serve()

@@ -32,7 +32,9 @@ from nbqueue.wire.messages import (
     Stop,
     ToWorkerPeer,
 )
+from nbqueue.worker import memory
 from nbqueue.worker.limits import NO_WORKER_LIMITS, WorkerLimits
+from nbqueue.worker.obituary import Death, obituary
 from nbqueue.worker.orders import obey
 from nbqueue.worker.output import SlotOutput
 from nbqueue.worker.slot_process import SlotProcess, fork_slot
@@ -314,19 +316,28 @@ class Supervisor:
         for message in slot.receive_available():  # what it said before it died
             self._take_from_slot(slot, message)
         slot.is_ready = False
-        self._bury(slot, death.reason)
+        self._bury(slot, death)
         self._fill_slots()
 
-    def _bury(self, slot: SlotProcess[Work], reason: str) -> None:
+    def _bury(self, slot: SlotProcess[Work], death: SlotDeath) -> None:
         """Report what a dead slot left undone, and put a new one in its place."""
         if slot.work is not None:
             work, token = slot.work, slot.work.delivery.token
             blamed = slot.cell.current(token)
             slot.output.drain()
             self._report_output(slot, work)
+            reason = self._why(slot, death)
             logger.info("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
             self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
         self._replace(slot)
+
+    def _why(self, slot: SlotProcess[Work], death: SlotDeath) -> str:
+        if death.pid is None:
+            return "the process that starts the slots was killed"
+        tightest = max(memory.machine(), key=lambda budget: budget.share)
+        return obituary(
+            Death(death.pid, death.signal, death.status, death.peak_bytes), tightest, slot.output.last_lines
+        )
 
     def _retire(self, slot: SlotProcess[Work], reason: str) -> None:
         """End a slot that runs nothing; a fresh one takes its place when its death is confirmed."""
@@ -360,7 +371,7 @@ class Supervisor:
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote)
         for slot in list(self._slots):
             slot.signal(signal.SIGKILL)  # its group: what the task left behind
-            self._bury(slot, "the process that starts the slots was killed")
+            self._bury(slot, SlotDeath(None))
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ class SlotDeath(NamedTuple):
     """A slot ended; *pid* is None when the zygote itself did."""
 
     pid: int | None
-    reason: str
+    signal: str = ""  #: that killed it; empty: it ended by itself
+    status: int = 0
     peak_bytes: int = 0
 
 
@@ -82,7 +83,7 @@ class ZygoteProcess:
         """Slots that died since the last call; births are noted on the way."""
         data = self._read()
         if not data:
-            return [SlotDeath(None, "the zygote died")]
+            return [SlotDeath(None)]
         self._buffer += data
         found = []
         while len(self._buffer) >= RECORD.size:
@@ -91,7 +92,7 @@ class ZygoteProcess:
             if kind == BORN:
                 self._unborn.pop(0).pid = pid
             else:
-                found.append(SlotDeath(pid, _epitaph(pid, status, peak_bytes), peak_bytes))
+                found.append(_death(pid, status, peak_bytes))
         return found
 
     def restart(self) -> ZygoteProcess:
@@ -117,8 +118,7 @@ class ZygoteProcess:
             return b""
 
 
-def _epitaph(pid: int, status: int, peak_bytes: int) -> str:
-    peak = f"its memory peaked at {peak_bytes / 2**20:,.0f} MiB"
+def _death(pid: int, status: int, peak_bytes: int) -> SlotDeath:
     if os.WIFSIGNALED(status):
-        return f"the process (pid {pid}) that ran it was killed by {signal.Signals(os.WTERMSIG(status)).name}; {peak}"
-    return f"the process (pid {pid}) that ran it ended with status {os.WEXITSTATUS(status)}; {peak}"
+        return SlotDeath(pid, signal.Signals(os.WTERMSIG(status)).name, 0, peak_bytes)
+    return SlotDeath(pid, "", os.WEXITSTATUS(status), peak_bytes)

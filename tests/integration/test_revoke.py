@@ -353,7 +353,7 @@ def test_the_first_task_of_a_new_hub_runs_once(own_hub, tmp_path):
     task.get(10)
 
     # Then it runs once: the answer to the worker's first heartbeat does not overtake its first delivery
-    assert ("ran ", 1) == (log.read_text(), task.info["attempts"])
+    assert "ran " == log.read_text()
 
 
 def test_asking_harder_hurries_a_task_that_does_not_obey(started, slots_work):

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -170,6 +171,29 @@ def test_a_task_that_ends_its_process_is_lost_and_says_why(app, animal, words):
     assert ("LOST", nbqueue.WorkerLost) == (state, type(error))
     assert words in str(error)
     assert animal.__name__ in str(error)
+
+
+def test_a_lost_task_tells_what_is_known_of_its_death(app):
+    def cry_and_crash():
+        sys.stderr.write("I feel unwell\n")
+        segfault()
+
+    _, error = run(app, cry_and_crash)
+
+    assert "it crashed in string_at" in str(error)
+    assert "its memory peaked at" in str(error)
+    assert "of them free" in str(error)
+    assert "\n" not in str(error)
+    assert ["The last words of its process:\n  stderr | I feel unwell"] == error.__notes__
+
+
+def test_a_task_that_exits_politely_has_failed(app):
+    state, error = run(app, sys.exit, "good bye")
+
+    assert "FAILURE" == state
+    assert "SystemExit" in repr(error)
+    assert "good bye" in str(error)
+    assert isinstance(error, Exception)  # it would end the notebook otherwise
 
 
 def test_a_memory_bomb_has_failed(app):
