@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from nbqueue.brokers.base import Broker
     from nbqueue.core.routing import Offer
     from nbqueue.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 #: How long a worker that the hub itself started waits for the hub to listen.
 HUB_TIMEOUT_S = 15.0
@@ -44,10 +47,25 @@ def work(
     Raises:
         BrokerUnavailable: There is none, or it died.
     """
-    try:
-        _supervise(settings, slots, name, zygote, offer, lifeline)
-    finally:
-        zygote.close()
+    while True:
+        try:
+            _supervise(settings, slots, name, zygote, offer, lifeline)
+        except BrokerUnavailable as error:
+            if lifeline is not None or not _is_fenced(error):
+                raise
+            logger.warning("begins anew: %s", error)
+        else:
+            return
+        finally:
+            zygote.close()
+        zygote = ZygoteProcess(name)
+
+
+def _is_fenced(error: BrokerUnavailable) -> bool:
+    """Whether the broker lives, and only took this supervisor for dead: it was frozen, or the network was away."""
+    from nbqueue.worker.supervisor import TakenForDead
+
+    return isinstance(error, TakenForDead)
 
 
 def _supervise(

@@ -51,6 +51,10 @@ ANNOUNCE_S = 0.05
 HOARD_S = 0.5
 
 
+class TakenForDead(BrokerUnavailable):
+    """The broker has given this supervisor's work to others; it may begin anew under another id."""
+
+
 class Supervisor:
     """Runs deliveries of one broker in its slots."""
 
@@ -206,7 +210,7 @@ class Supervisor:
     def _reconcile(self, claims: HeldClaims) -> None:
         """Make what the broker believes and what is here the same."""
         if not claims.known:
-            raise BrokerUnavailable(f"worker {self._name} was silent for too long and was taken for dead")
+            raise TakenForDead(f"worker {self._name} was silent for too long and was taken for dead")
         held = set(claims.tokens)
         mine = {work.delivery.token: work for work in self._all_work()}
         for token in held - mine.keys():

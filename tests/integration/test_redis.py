@@ -1,0 +1,311 @@
+"""A real Redis, real workers, and what can go wrong between them."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import nbqueue
+from tests.redis_servers import RedisServer
+
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+
+class Site:
+    """A Redis of its own, workers as processes, and apps."""
+
+    def __init__(self, *options: str, version: str = "own"):
+        self.server = RedisServer(version, options=options)
+        self.folder = Path(tempfile.mkdtemp(prefix="nbqw", dir="/tmp"))
+        self.workers: list[subprocess.Popen] = []
+        self.apps: list[nbqueue.App] = []
+        self.url = self.server.url
+
+    def worker(self, slots: int = 2) -> subprocess.Popen:
+        log = (self.folder / f"worker-{len(self.workers)}.log").open("w")
+        environment = {**os.environ, "NBQUEUE_URL": self.url}
+        command = [sys.executable, "-m", "nbqueue.cli.worker", "-c", str(slots), "-n", f"w{len(self.workers)}"]
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stderr=log)
+        log.close()
+        self.workers.append(process)
+        return process
+
+    def app(self) -> nbqueue.App:
+        self.apps.append(nbqueue.App(self.url))
+        return self.apps[-1]
+
+    def log(self, number: int = 0) -> str:
+        return (self.folder / f"worker-{number}.log").read_text()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGCONT)
+                worker.terminate()
+        for app in self.apps:
+            app.close()
+        for worker in self.workers:
+            try:
+                worker.wait(10)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+        self.server.close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A Redis that persists, with one worker of two slots."""
+    found = Site(*PERSISTENT)
+    found.worker()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def open_site() -> Iterator:
+    """Opens sites with options of the test's choice."""
+    opened = []
+
+    def open_one(*options: str, **more) -> Site:
+        opened.append(Site(*options, **more))
+        return opened[-1]
+
+    yield open_one
+    for found in opened:
+        found.close()
+
+
+def double(number):
+    return 2 * number
+
+
+def double_slowly(number):
+    time.sleep(1.5)
+    return 2 * number
+
+
+def await_running(app: nbqueue.App, count: int = 1) -> None:
+    """Until so many items run."""
+    deadline = time.monotonic() + 10
+    while sum(chunk.item is not None for chunk in app.connection()[0].inspect().result(5).inspection.chunks) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def write_and_sleep(folder, seconds):
+    """Leaves a file for every execution."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="run-", delete=False) as file:
+        file.write(str(os.getpid()).encode())
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.timeout(60)
+def test_single_tasks_and_maps_run_on_workers_elsewhere(site):
+    app = site.app()
+
+    assert 42 == app.submit(double, 21).get(timeout=30)
+    assert [2 * number for number in range(20_000)] == app.map(double, range(20_000), progress=False).get(timeout=30)
+
+
+@pytest.mark.timeout(60)
+def test_what_a_task_raises_is_raised_here(site):
+    with pytest.raises(ZeroDivisionError):
+        site.app().submit(lambda: 1 / 0).get(timeout=30)
+
+
+@pytest.mark.timeout(60)
+def test_a_running_task_can_be_revoked(site):
+    app = site.app()
+    handle = app.submit(time.sleep, 60)
+    app.submit(double, 1).get(timeout=30)
+
+    handle.revoke()
+
+    with pytest.raises(nbqueue.TaskRevoked):
+        handle.get(timeout=20)
+    assert 4 == app.submit(double, 2).get(timeout=20)
+
+
+@pytest.mark.timeout(60)
+def test_results_larger_than_a_note_arrive(site):
+    value = os.urandom(3 * 2**20)
+
+    assert value == site.app().submit(bytes, value).get(timeout=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_when_redis_is_killed_twenty_times(site):
+    # Given 5,000 tasks on their way
+    app, seed = site.app(), 7
+    app.submit(double, 1).get(timeout=30)
+    chance = random.Random(seed)
+    handles = []
+    started = threading.Event()
+
+    def submit_all():
+        for number in range(5000):
+            handles.append(app.submit(double, number))
+            started.set()
+
+    submitter = threading.Thread(target=submit_all)
+    submitter.start()
+    started.wait(10)
+
+    # When the server is killed and started again twenty times meanwhile
+    for _ in range(20):
+        time.sleep(chance.uniform(0.1, 0.6))
+        site.server.kill()
+        time.sleep(chance.uniform(0.0, 0.2))
+        site.server.start()
+    submitter.join(60)
+
+    # Then every task has its result, and the worker is the same
+    assert [2 * number for number in range(5000)] == [handle.get(timeout=60) for handle in handles]
+    assert site.workers[0].poll() is None
+    delivered = site.server.client().hget("nbq:{default}:g", "token")
+    assert int(delivered) < 3 * 5000
+
+
+@pytest.mark.timeout(60)
+def test_a_connection_comes_back_within_five_seconds(site):
+    app = site.app()
+    app.submit(double, 1).get(timeout=30)
+
+    site.server.kill()
+    site.server.start()
+    began = time.monotonic()
+
+    assert 4 == app.submit(double, 2).get(timeout=20)
+    assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("command", ["SCRIPT FLUSH", "FUNCTION FLUSH"])
+def test_scripts_that_were_flushed_are_loaded_again(site, command):
+    app = site.app()
+    app.submit(double, 1).get(timeout=30)
+    if site.server.client().info("server")["redis_version"] < "7" and command.startswith("FUNCTION"):
+        pytest.skip("this server has no functions")
+
+    site.server.client().execute_command(*command.split())
+
+    assert [0, 2, 4] == [app.submit(double, number).get(timeout=20) for number in range(3)]
+
+
+@pytest.mark.timeout(90)
+def test_when_everything_was_flushed_handles_raise_and_none_hangs(site):
+    # Given tasks that run and wait
+    app = site.app()
+    handles = [app.submit(time.sleep, 3) for _ in range(20)]
+    app.map(double, range(10), progress=False)
+
+    # When somebody empties the server
+    site.server.client().flushall()
+
+    # Then whoever waits is told
+    for handle in handles:
+        with pytest.raises(nbqueue.UnknownTask):
+            handle.get(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_worker_that_was_frozen_is_fenced(site, tmp_path):
+    # Given two workers, one of which runs a task
+    app = site.app()
+    app.submit(double, 1).get(timeout=30)
+    handle = app.submit(write_and_sleep, str(tmp_path), 3.0)
+    await_running(app)
+    deadline = time.monotonic() + 10
+    while not list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    # When it is frozen, with its slots, for longer than its lease
+    family = psutil.Process(site.workers[0].pid)
+    frozen = [family, *family.children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    site.worker()
+    pid = handle.get(timeout=90)
+    for process in reversed(frozen):
+        process.resume()
+
+    # Then the task ran elsewhere, once more, and that is its result
+    assert pid not in {process.pid for process in frozen}
+    assert 2 == len(list(tmp_path.iterdir()))
+    # And the worker that was frozen ends what it ran and goes on as a new one
+    assert 4 == app.submit(double, 2).get(timeout=20)
+    assert pid == handle.get(timeout=1)
+    deadline = time.monotonic() + 20
+    while "taken for dead" not in site.log(0):
+        assert time.monotonic() < deadline, site.log(0)
+        time.sleep(0.1)
+    while len(app.connection()[0].inspect().result(5).inspection.workers) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(60)
+def test_a_full_server_refuses_work_and_takes_results(open_site, monkeypatch):
+    # Given a server that is about to run out of memory, and a task that runs
+    monkeypatch.setenv("NBQUEUE_SUBMIT_TIMEOUT", "2")
+    site = open_site("--maxmemory-policy", "noeviction")
+    site.worker()
+    app, client = site.app(), site.server.client()
+    if client.info("server")["redis_version"] < "7":
+        pytest.skip("results land on a full server from Redis 7 on")
+    app.submit(double, 1).get(timeout=30)
+    running = app.submit(double_slowly, 21)
+    await_running(app)
+
+    # When its memory is used up
+    client.config_set("maxmemory", "1mb")
+    client.config_set("maxmemory", str(client.info("memory")["used_memory"] // 2))
+
+    # Then the result of what runs lands, and more work is refused in words
+    assert 42 == running.get(timeout=20)
+    with pytest.raises(nbqueue.QueueFull, match="no room"):
+        app.submit(double, 2).get(timeout=20)
+
+    # And work is taken again when there is room
+    client.config_set("maxmemory", "0")
+    assert 6 == app.submit(double, 3).get(timeout=20)
+
+
+@pytest.mark.timeout(60)
+def test_keys_return_to_their_number_when_results_have_expired(site):
+    # Given a server that has seen some work, whose results were let go
+    app = site.app()
+    app.map(double, range(3000), progress=False).get(timeout=30)
+    client = site.server.client()
+
+    def settled() -> int:
+        time.sleep(0.5)
+        return client.dbsize()
+
+    before = settled()
+
+    # When there was more of the same, with and without handles
+    for _ in range(3):
+        app.map(double, range(3000), progress=False).get(timeout=30)
+    [handle.get(timeout=30) for handle in [app.submit(double, number) for number in range(200)]]
+    deadline = time.monotonic() + 20
+    while (now := settled()) > before and time.monotonic() < deadline:
+        app.submit(double, 1).get(timeout=20)
+
+    # Then no key of it is left
+    assert now <= before + 2
