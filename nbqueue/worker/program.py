@@ -58,7 +58,7 @@ def work(
             return
         finally:
             zygote.close()
-        zygote = ZygoteProcess(name)
+        zygote = ZygoteProcess(name, slots=slots)
 
 
 def _is_fenced(error: BrokerUnavailable) -> bool:
