@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         connect,
         control,
         current_task,
+        env_diff,
         get_task_logger,
         imap,
         imap_unordered,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from nbqueue.errors import (
         BrokerUnavailable,
         EnvironmentMismatch,
+        EnvironmentWarning,
         KeyFileError,
         MemoryLimitExceeded,
         NBQueueError,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         TimeLimitExceeded,
         UnknownTask,
         UnsafeConnectionFile,
+        WaitingWarning,
         WorkerLost,
     )
 
@@ -67,6 +70,7 @@ __all__ = [
     "AsyncResult",
     "BrokerUnavailable",
     "EnvironmentMismatch",
+    "EnvironmentWarning",
     "ItemError",
     "KeyFileError",
     "MapResult",
@@ -87,12 +91,14 @@ __all__ = [
     "TimeoutError",
     "UnknownTask",
     "UnsafeConnectionFile",
+    "WaitingWarning",
     "WorkerLost",
     "__version__",
     "as_completed",
     "connect",
     "control",
     "current_task",
+    "env_diff",
     "errors",
     "get_task_logger",
     "imap",
@@ -112,8 +118,9 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *("App", "as_completed", "connect", "control", "current_task", "get_task_logger", "imap", "imap_unordered"),
-        *("inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit", "wait"),
+        *("App", "as_completed", "connect", "control", "current_task", "env_diff", "get_task_logger", "imap"),
+        *("imap_unordered", "inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit"),
+        "wait",
     ),
     "nbqueue.client.map_result": ("ItemError", "MapResult"),
     "nbqueue.client.result": ("AsyncResult",),

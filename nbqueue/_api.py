@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.client import app as client_app
 from nbqueue.client.app import WorkerGroup
 from nbqueue.client.control import Control
+from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
 from nbqueue.client.map_result import MapResult
 from nbqueue.client.result import AsyncResult, View
@@ -259,6 +260,19 @@ def inspect() -> Inspect:
         `workers` and `stats` show parts of it, and `ping` asks the workers.
     """
     return _default.app().inspect()
+
+
+def env_diff(timeout: float = 10.0) -> EnvDiff:
+    """The packages of each worker that differ from those here, as a table.
+
+    Args:
+        timeout: Seconds to wait for the workers' answers.
+
+    Returns:
+        A list of `Difference`, those first that are likely to matter: another major or minor version, or a package that
+        one side lacks. Python itself is among them.
+    """
+    return _default.app().env_diff(timeout)
 
 
 def purge(queue: str = "default") -> int:

@@ -22,6 +22,9 @@ NBQueueError
 └── ProtocolError          bytes that are no message of ours
 ```
 
+Warnings, for what is odd but goes on: `EnvironmentWarning` (a worker's packages differ from those here) and
+`WaitingWarning` (nobody who is connected could run what is waited for).
+
 `nbqueue.TimeoutError` is the builtin one.
 """
 
@@ -179,3 +182,11 @@ class SealBroken(NBQueueError):
 
 class ProtocolError(NBQueueError):
     """Bytes that are no message of this protocol, or of another version of it."""
+
+
+class EnvironmentWarning(UserWarning):
+    """A package that a task imports is older, newer or missing on a worker."""
+
+
+class WaitingWarning(UserWarning):
+    """Nobody who is connected could run what is waited for."""

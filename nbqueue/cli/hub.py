@@ -48,20 +48,20 @@ def main() -> None:
 
 
 def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:
-    from nbqueue.brokers.zmq.broker import PYTHON
     from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
     from nbqueue.core.dispatcher import Dispatcher
     from nbqueue.wire.blobs import BlobStore
     from nbqueue.wire.messages import PROTOCOL_VERSION
     from nbqueue.wire.private import secure_folder
+    from nbqueue.wire.versions import own_versions
 
     files = HubFiles(folder, name)
     options = HubOptions(
         socket=files.socket,
         token=secrets.token_bytes(32),
         epoch=secrets.token_bytes(16),
-        python=PYTHON,
+        versions=own_versions(),
         idle_timeout_s=idle_timeout,
     )
     blobs = BlobStore(files.blob_roots)
@@ -85,7 +85,7 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
             endpoint=str(options.socket),
             token=options.token,
             epoch=options.epoch,
-            python=PYTHON,
+            python=options.versions.python,
             blob_roots=[str(root) for root in blobs.roots],
             log=str(files.log),
         )

@@ -12,6 +12,7 @@ from typing import Any, Self
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import open_broker
 from nbqueue.client.control import Control
+from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
@@ -23,6 +24,7 @@ from nbqueue.client.submitter import Display, NoDisplay, Submitter
 from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 from nbqueue.errors import BrokerUnavailable, NoWorkers
 from nbqueue.settings import Settings
+from nbqueue.wire.versions import installed_versions
 
 
 class WorkerGroup:
@@ -246,6 +248,10 @@ class App:
     def control(self) -> Control:
         """Orders to workers: more or fewer slots, shutdown, ping."""
         return Control(lambda: self.connection()[0])
+
+    def env_diff(self, timeout: float = 10.0) -> EnvDiff:
+        """The packages of each worker that differ from those here."""
+        return EnvDiff(installed_versions(), self.control.versions(timeout))
 
     def purge(self, queue: str = DEFAULT_QUEUE) -> int:
         """Revoke whatever waits in *queue*, of all clients; what runs goes on.

@@ -10,6 +10,7 @@ from nbqueue.client.link import Link
 from nbqueue.client.recall import ANSWER_TIMEOUT_S
 from nbqueue.client.tables import Table
 from nbqueue.core.orders import Answer, EndWork, Order, ResizePool, SayAlive, TellVersions
+from nbqueue.wire.environment import current_environment
 
 
 class Reply(NamedTuple):
@@ -84,7 +85,7 @@ class Control:
 
     def versions(self, timeout: float = 10.0) -> dict[str, dict[str, str] | None]:
         """The packages that each worker has, by worker; None: it did not answer."""
-        answers = self._ask(TellVersions(), None, timeout)
+        answers = self._ask(TellVersions(list(current_environment().path)), None, timeout)
         return {name: answer.versions if answer is not None and answer.done else None for name, answer in answers}
 
     def _order(self, order: Order, destination: str | Iterable[str] | None, timeout: float) -> Table[Reply]:

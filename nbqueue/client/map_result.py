@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, overload
 
 import msgspec
 
+from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
 from nbqueue.client.output import Printed
-from nbqueue.client.result import AsyncResult
+from nbqueue.client.result import PATIENCE_S, AsyncResult
 from nbqueue.client.revoking import RevokeReport, item_ranges, manner, report
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, slices
@@ -116,6 +117,7 @@ class MapResult(AsyncResult):
                 raise self._error_of(entry, entry.start)
             yield from self._values_of(entry, self._on_error)
         self._finish_view()
+        CONCERNS.of_environment(self.run.remarks)
 
     def __len__(self) -> int:
         """Number of items.
@@ -276,9 +278,18 @@ class MapResult(AsyncResult):
         """Wait for news; the caller holds ``run.changed``."""
         self._refuse_to_wait_in_the_io_thread()
         with self._interrupts.answered(self.run, self.revoke, self._finish_view):
-            has_news = any(self.run.changed.wait(pause) for pause in slices(self._attendant, deadline))
+            has_news = any(self._hears_within(pause) for pause in slices(self._attendant, deadline))
         if not has_news:
             raise TimeoutError(f"{self!r} is not done in time; it goes on")
+
+    def _hears_within(self, timeout: float | None) -> bool:
+        """As `_ends_within`, for any news."""
+        first = PATIENCE_S if timeout is None else min(timeout, PATIENCE_S)
+        has_news = self.run.changed.wait(first)
+        if has_news or first == timeout:
+            return has_news
+        self._say_what_it_waits_for()
+        return self.run.changed.wait(None if timeout is None else timeout - first)
 
     def _feed(self, ended: int) -> None:
         if self._is_stream and self._feeder is not None:

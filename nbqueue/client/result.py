@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import Interrupts, OnInterrupt
 from nbqueue.client.link import Link
@@ -26,6 +27,8 @@ from nbqueue.wire.payload import PackedValues
 
 #: `Future.cancel` waits this long for the broker's word.
 CANCEL_S = 1.0
+#: A wait that is longer looks whether anybody could end it.
+PATIENCE_S = 5.0
 
 
 class View(Protocol):
@@ -124,11 +127,23 @@ class AsyncResult(Future[Any], HasOutput):
                 raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on")
         self._output.finish_showing()
         self._finish_view()
+        CONCERNS.of_environment(self.run.remarks)
 
     def _ends_within(self, timeout: float | None) -> bool:
+        """Wait; when it takes long and nobody could run it, that is said meanwhile, if no card says it."""
+        first = PATIENCE_S if timeout is None else min(timeout, PATIENCE_S)
         with contextlib.suppress(TimeoutError):
-            super().exception(timeout)
+            super().exception(first)
+        if not self.done() and first != timeout:
+            self._say_what_it_waits_for()
+            with contextlib.suppress(TimeoutError):
+                super().exception(None if timeout is None else timeout - first)
         return self.done()
+
+    def _say_what_it_waits_for(self) -> None:
+        hint = self._hint()
+        if hint is not None and self._view is None:
+            CONCERNS.of_waiting(repr(self), hint)
 
     def _refuse_to_wait_in_the_io_thread(self) -> None:
         if self._link.is_own_thread:

@@ -24,7 +24,9 @@ class EndWork(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class TellVersions(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Say which packages are installed, and in which versions."""
+    """Say which packages a function of the client could import, and in which versions."""
+
+    path: list[str] = []  #: the client's import path, which its functions bring along
 
 
 class SealedOrder(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -13,11 +13,15 @@ from typing import Any
 
 import msgspec
 
-from nbqueue.errors import NotSerializable
+from nbqueue.core.compatibility import why_unreadable
+from nbqueue.core.exchange import Versions
+from nbqueue.errors import EnvironmentMismatch, NotSerializable
 from nbqueue.wire.blame import refusal
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
 from nbqueue.wire.environment import Environment
 from nbqueue.wire.payload import pickle_parts, unpack
+from nbqueue.wire.requirements import function_requirements, home, remarks_on
+from nbqueue.wire.versions import own_versions
 
 #: How an item becomes arguments.
 Call = str  # "one": f(item); "star": f(*item); "call": args, kwargs = item
@@ -33,6 +37,9 @@ class FunctionBody(msgspec.Struct, frozen=True, array_like=True):
     sources: dict[str, str]  #: file name -> text, of files that exist only in the client's memory
     folder: str  #: working directory of the client
     path: list[str]  #: its sys.path
+    versions: Versions = Versions()  #: of who packed it
+    home: str = ""  #: the installation that it used
+    requires: dict[str, str] = {}  #: packages that the function imports
 
 
 class LoadedFunction(msgspec.Struct, frozen=True):
@@ -96,7 +103,10 @@ def _pack(
     except NotSerializable as error:
         raise refusal(function, error=error) from error.__cause__
     sources = dict(_cell_sources(function))
-    facts = _encode([call, sources, environment.folder, environment.path])
+    requires = function_requirements(function)
+    facts = _encode(
+        [call, sources, environment.folder, environment.path, own_versions(), home(), sorted(requires.items())]
+    )
     digest = hashlib.blake2b(facts, digest_size=32)
     for part in parts:
         digest.update(part)
@@ -104,7 +114,8 @@ def _pack(
         packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
     else:
         packed = b"".join(parts)
-    body = FunctionBody(packed, call, sources, environment.folder, list(environment.path))
+    path = list(environment.path)
+    body = FunctionBody(packed, call, sources, environment.folder, path, own_versions(), home(), requires)
     return (digest.digest(), _encode(body)), not packed.startswith(b"F")
 
 
@@ -138,12 +149,37 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def load_function(body: bytes, blobs: BlobStore | None) -> LoadedFunction:
-    """Unpack a function in a slot, in the client's folder and with its import path."""
+def load_function(
+    body: bytes, blobs: BlobStore | None, *, where: str = "", remark: Callable[[str], object] | None = None
+) -> LoadedFunction:
+    """Unpack a function in a slot, in the client's folder and with its import path.
+
+    Args:
+        body: As `pack_function` made it.
+        blobs: Where large payloads are.
+        where: Names this place in remarks and errors, e.g. "worker gpu-1".
+        remark: Called with each sentence about packages that differ here from the client's.
+
+    Raises:
+        EnvironmentMismatch: It was packed by a Python or cloudpickle whose pickles cannot be read here.
+    """
     decoded = _decode(body)
+    _check_readable(decoded, where)
     _adopt_environment(decoded)
+    if remark is not None and decoded.home != home():
+        for sentence in remarks_on(decoded.requires, where):
+            remark(sentence)
     _, function, retry_on = unpack(decoded.packed, blobs)
     return LoadedFunction(function, retry_on, decoded.call)
+
+
+def _check_readable(body: FunctionBody, where: str) -> None:
+    difference = why_unreadable(body.versions, own_versions(), there="there", here="on the worker")
+    if difference:
+        raise EnvironmentMismatch(
+            f"{where} cannot read what was pickled where the task was submitted ({difference}): "
+            "start the worker with the same Python and cloudpickle"
+        )
 
 
 def _adopt_environment(body: FunctionBody) -> None:

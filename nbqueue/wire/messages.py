@@ -36,6 +36,7 @@ class Hello(_Message):
     role: str  #: "client" or "worker"
     python: str  #: e.g. "3.11"
     identity: bytes = b""  #: 16 random bytes: the client's or the worker's id
+    cloudpickle: str = ""  #: e.g. "3.1.1"
 
 
 class Submit(_Message):
@@ -371,4 +372,4 @@ ToClientPeer = (
 )
 ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held | Carry
 ToSlot = RunChunk | Forgotten
-FromSlot = SlotReady | ChunkReport
+FromSlot = SlotReady | ChunkReport | Remark

@@ -29,8 +29,8 @@ def obey(message: OrderFor, crew: Crew, worker_id: bytes) -> Answer:
         case EndWork():
             crew.stop()
             return _say(answer, "stops")
-        case TellVersions():
-            return Answer(message.request, worker_id, "", versions=installed_versions())
+        case TellVersions(path):
+            return Answer(message.request, worker_id, "", versions=installed_versions(path))
         case SealedOrder():  # the port of a worker that has the key opens these
             return Answer(message.request, worker_id, "this worker has no key to open the order", done=False)
         case _:

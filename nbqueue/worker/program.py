@@ -73,6 +73,7 @@ def _supervise(
 ) -> None:
     from nbqueue.core.exchange import WorkerInfo
     from nbqueue.core.routing import Offer
+    from nbqueue.wire.versions import own_versions
     from nbqueue.worker.limits import WorkerLimits
     from nbqueue.worker.supervisor import Supervisor
 
@@ -86,6 +87,7 @@ def _supervise(
         slots=slots,
         prefetch=slots,
         offer=offer or Offer(),
+        versions=own_versions(),
     )
     port = broker.open_worker(info)
     limits = WorkerLimits(settings.memory_limit_bytes or None, settings.max_tasks_per_child or None)

@@ -20,7 +20,7 @@ from nbqueue.errors import NotSerializable, SoftTimeLimitExceeded
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure, safe_repr
 from nbqueue.wire.function import LoadedFunction, load_function
-from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, RunChunk, SlotReady, ToSlot
+from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, Remark, RunChunk, SlotReady, ToSlot
 from nbqueue.wire.payload import PackedValues, pack_values
 from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
@@ -101,7 +101,12 @@ class Slot:
         if loaded is None:
             if delivery.function is not None:
                 self._bodies[delivery.digest] = delivery.function
-            loaded = load_function(self._bodies[delivery.digest], self._blobs)
+            loaded = load_function(
+                self._bodies[delivery.digest],
+                self._blobs,
+                where=f"worker {self._name}",
+                remark=lambda sentence: self._send(Remark(delivery.run_id, sentence)),
+            )
             self._functions[delivery.digest] = loaded
             del self._bodies[delivery.digest]
         return loaded

@@ -27,6 +27,7 @@ from nbqueue.wire.messages import (
     Forgotten,
     FromSlot,
     Held,
+    Remark,
     RunChunk,
     SlotReady,
     Stop,
@@ -279,6 +280,8 @@ class Supervisor:
 
     def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
         match message:
+            case Remark(run_id, text):
+                self._port.remark(run_id, text)
             case SlotReady(pid, mark):
                 slot.output.use_mark(mark)
                 slot.take_birth(pid)

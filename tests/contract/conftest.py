@@ -33,7 +33,7 @@ from nbqueue.brokers.redis.broker import RedisBroker
 from nbqueue.brokers.redis.scripts import NAMES, Script, as_function, as_script, source
 from nbqueue.brokers.redis.server import ask
 from nbqueue.brokers.sealed import SealedBroker
-from nbqueue.brokers.zmq.broker import PYTHON, ZmqBroker
+from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.brokers.zmq.hub import Hub, HubOptions
 from nbqueue.core.dispatcher import Dispatcher, Limits
@@ -80,6 +80,7 @@ from nbqueue.wire.messages import (
     WereAsked,
 )
 from nbqueue.wire.seal import Sealer, SealingKey
+from nbqueue.wire.versions import PYTHON, own_versions
 from tests.redis_servers import RedisServer
 
 #: A hub that has not answered by then never will.
@@ -150,7 +151,9 @@ class ZmqTransport:
         self._folder = Path(tempfile.mkdtemp(prefix="nbq-"))
         self._dispatcher = Dispatcher(rng=random.Random(0), limits=limits)
         self._token = b"t" * 32
-        options = HubOptions(socket=self._folder / "hub.sock", token=self._token, epoch=b"epoch", python=PYTHON)
+        options = HubOptions(
+            socket=self._folder / "hub.sock", token=self._token, epoch=b"epoch", versions=own_versions()
+        )
         self._hub = Hub(options, dispatcher=self._dispatcher, clock=clock)
         connection = Connection(
             protocol=PROTOCOL_VERSION,

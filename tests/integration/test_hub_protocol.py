@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from nbqueue.brokers.zmq.broker import PYTHON
 from nbqueue.brokers.zmq.hub import MAX_BAD_PACKETS, Hub, HubOptions
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import WorkerInfo
@@ -55,6 +54,7 @@ from nbqueue.wire.messages import (
     ToWorkerPeer,
     Welcome,
 )
+from nbqueue.wire.versions import PYTHON, own_versions
 
 TOKEN = b"t" * 32
 PATIENCE_S = 10.0
@@ -154,7 +154,7 @@ class Town:
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="nbq-"))
         self.path = self.folder / "hub.sock"
-        options = HubOptions(socket=self.path, token=TOKEN, epoch=b"epoch", python=PYTHON)
+        options = HubOptions(socket=self.path, token=TOKEN, epoch=b"epoch", versions=own_versions())
         self.peers = []
         self.hub = Hub(options, dispatcher=Dispatcher(rng=random.Random(0)))
 
@@ -222,7 +222,8 @@ def spec(**options):
         ({"token": b""}, "the token is not this hub's", "token"),
         ({"role": "admin"}, "there is no role 'admin'", ""),
         ({"role": ""}, "there is no role ''", ""),
-        ({"python": "2.7"}, f"the hub's workers run Python {PYTHON}, this side 2.7", "environment"),
+        ({"python": "2.7"}, f"Python {PYTHON} there, 2.7 here", "environment"),
+        ({"cloudpickle": "0.9"}, "there, 0.9 here", "environment"),
     ],
 )
 def test_a_wrong_greeting_is_refused_in_one_sentence(town, change, reason, kind):

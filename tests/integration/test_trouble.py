@@ -202,7 +202,8 @@ def test_a_hub_of_another_python_version_is_refused(own_hub, says):
     script = """
         import nbqueue
         from nbqueue.brokers.zmq import broker
-        broker.PYTHON = "3.99"
+        from nbqueue.core.exchange import Versions
+        broker.own_versions = lambda: Versions(python="3.99")
         try:
             nbqueue.submit(abs, -1).get(10)
         except nbqueue.EnvironmentMismatch as error:
@@ -210,7 +211,7 @@ def test_a_hub_of_another_python_version_is_refused(own_hub, says):
     """
 
     # When it submits, then it is told
-    assert "this side 3.99" in own_hub.run_script(script)
+    assert "3.99 here" in own_hub.run_script(script)
 
 
 @pytest.mark.timeout(60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -56,6 +55,7 @@ from nbqueue.wire.messages import (
     ToWorkerPeer,
     Welcome,
 )
+from nbqueue.wire.versions import own_versions
 
 #: A hub on the same machine answers within this time, or something is wrong with it.
 HELLO_TIMEOUT_S = 5.0
@@ -65,7 +65,6 @@ FAREWELL_S = 1.0
 FLUSH_MESSAGES = 64
 #: Larger packets are not sent from other threads: the socket might take only a part.
 SEND_NOW_BYTES = 16 * 1024
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class ZmqBroker(Broker):
@@ -139,7 +138,17 @@ class _Link:
             EnvironmentMismatch: Versions do not fit.
         """
         try:
-            self.send(Hello(PROTOCOL_VERSION, self._connection.token, self._role, PYTHON, self._identity))
+            mine = own_versions()
+            self.send(
+                Hello(
+                    PROTOCOL_VERSION,
+                    self._connection.token,
+                    self._role,
+                    mine.python,
+                    self._identity,
+                    mine.cloudpickle,
+                )
+            )
             deadline = time.monotonic() + HELLO_TIMEOUT_S
             self.flush()
             while (remaining_s := deadline - time.monotonic()) > 0:

@@ -19,8 +19,9 @@ import msgspec
 from nbqueue.brokers.base import client_message, worker_message
 from nbqueue.brokers.workers import LocalWorkers, WorkerExit
 from nbqueue.brokers.zmq.doors import LocalDoor, Peer
+from nbqueue.core.compatibility import why_unreadable
 from nbqueue.core.dispatcher import Dispatcher
-from nbqueue.core.exchange import Discard, ToClient, ToWorker
+from nbqueue.core.exchange import Discard, ToClient, ToWorker, Versions
 from nbqueue.core.orders import EndWork, Order
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (
@@ -86,7 +87,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path  #: where peers of this machine connect
     token: bytes
     epoch: bytes
-    python: str
+    versions: Versions
     idle_timeout_s: float = 1800.0  #: end when there was no client and no open run for so long
 
 
@@ -268,10 +269,12 @@ class Hub:
             return Refused(f"a peer is named by {IDENTITY_BYTES} bytes, not {len(hello.identity)}")
         if hello.role not in ("client", "worker"):
             return Refused(f"there is no role {hello.role!r}")
-        if hello.python != self._options.python:
+        here = Versions(python=hello.python, cloudpickle=hello.cloudpickle)
+        difference = why_unreadable(self._options.versions, here, there="there", here="here")
+        if difference:
             return Refused(
-                f"the hub's workers run Python {self._options.python}, this side {hello.python}: functions pickled "
-                "by one cannot be read by the other; give this hub another name, connect(name=…)",
+                f"functions pickled here cannot be read by the hub's workers, nor theirs here ({difference}); give "
+                "this hub another name, connect(name=…), or use the same versions",
                 "environment",
             )
         return None
