@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from nbqueue.client.again import KeptArguments
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
 from nbqueue.wire.blobs import BlobStore
@@ -16,9 +17,26 @@ class Feeder:
     """Reads an input in the caller's thread, never in a hidden one, so that a generator sees the thread it expects."""
 
     def __init__(
-        self, items: Iterable[Any], run: ClientRun, link: Link, blobs: BlobStore | None, *, buffersize: int | None
+        self,
+        items: Iterable[Any],
+        run: ClientRun,
+        link: Link,
+        blobs: BlobStore | None,
+        *,
+        buffersize: int | None,
+        kept: KeptArguments | None = None,
     ) -> None:
-        """Feed *run* from *items*; *buffersize* bounds the items ahead of what was consumed, None: no bound."""
+        """Feed *run* from *items*.
+
+        Args:
+            items: Read by `feed_all` and `top_up`.
+            run: What is fed.
+            link: To its broker.
+            blobs: Where large items go.
+            buffersize: Bounds the items ahead of what was consumed; None: no bound.
+            kept: Where packed items are kept until they have succeeded.
+        """
+        self._kept = kept
         self._items: Iterator[Any] = iter(items)
         self._run = run
         self._link = link
@@ -56,6 +74,9 @@ class Feeder:
         folder = self._run.run_id.hex()
         try:
             for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
+                if self._kept is not None:
+                    with self._run.changed:
+                        self._kept.add(block)
                 self._link.feed(self._run.run_id, [block], closed=False)
                 self._fed = block.stop
                 self._run.expect(block.stop, closed=False)

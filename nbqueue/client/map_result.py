@@ -198,7 +198,8 @@ class MapResult(AsyncResult):
         began = time.monotonic()
         if not self.run.is_over:
             for start, stop in ranges:
-                self._link.revoke(self.run.run_id, start, stop, how)
+                for first, last in self.run.on_broker(start, stop):
+                    self._link.revoke(self.run.run_id, first, last, how)
         if wait:
             self._await_ends(ranges)
         return report(self.run, ranges, began=began if wait else None)
@@ -224,6 +225,25 @@ class MapResult(AsyncResult):
         if not follow:
             self._output.settle()
         return self._output.lines(item, follow=follow)
+
+    # -- again ---------------------------------------------------------------------------------------------------------
+
+    def retry(self, *, failed: bool = True, **override: Any) -> MapResult:
+        """Run the items again that have not succeeded, and keep the results of the others.
+
+        Args:
+            failed: Only those that failed, were lost, revoked, or not started in time. There is no other way yet.
+            **override: Task options to be changed, e.g. ``max_retries=3``.
+
+        Returns:
+            A new handle with all items under their numbers; this one stays as it is.
+
+        Raises:
+            ValueError: The map has not ended, has no such items, or reads its input lazily (``buffersize``).
+        """
+        if not failed:
+            raise ValueError("retry runs only items that have not succeeded; to run all of them, call map again")
+        return super().retry(**override)  # type: ignore[return-value]  # of its own kind
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

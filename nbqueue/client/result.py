@@ -69,6 +69,7 @@ class AsyncResult(Future[Any], HasOutput):
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
+        self._again: Callable[[AsyncResult, dict[str, Any]], AsyncResult] | None = None
 
     # -- the result ----------------------------------------------------------------------------------------------------
 
@@ -293,6 +294,32 @@ class AsyncResult(Future[Any], HasOutput):
         except TimeoutError:
             return False
         return self.cancelled()
+
+    # -- again ---------------------------------------------------------------------------------------------------------
+
+    def retry(self, **override: Any) -> AsyncResult:
+        """Run it again with the same arguments, as a new task; this handle stays as it is.
+
+        Args:
+            **override: Task options to be changed, e.g. ``time_limit=60``.
+
+        Returns:
+            The handle of the new task.
+
+        Raises:
+            ValueError: It has not ended, or it has succeeded.
+        """
+        if not self.done():
+            raise ValueError(f"{self!r} has not ended: wait for it, or revoke it, before you run it again")
+        if self.state == "SUCCESS":
+            raise ValueError(f"{self!r} has succeeded: there is nothing to run again")
+        if self._again is None:
+            raise ValueError(f"{self!r} cannot be run again: its input was read as its results were consumed")
+        return self._again(self, override)
+
+    def retry_with(self, again: Callable[[AsyncResult, dict[str, Any]], AsyncResult]) -> None:
+        """How it is run again, given this handle (which it must not hold) and the options that change."""
+        self._again = again
 
     # -- await ---------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right, insort
+from collections.abc import Callable
 
 import msgspec
 
@@ -41,6 +42,7 @@ class ClientRun:
         self.first_failure: Entry | None = None  #: that is no revoke
         self.arrived: list[int] = []  #: first items of the entries, in order of arrival
         self.output = RunOutput()
+        self.on_success: Callable[[int, int], None] | None = None  #: called with a range of items, in the I/O thread
         self._entries: dict[int, Entry] = {}
         self._starts: list[int] = []
 
@@ -54,7 +56,7 @@ class ClientRun:
                 return
             for entry in note.entries[self.cursor - note.cursor :]:
                 self._add(entry)
-            self.counts = note.counts
+            self.counts = self._read(note.counts)
             self.slots = note.slots
             self.work_s = note.work_s
             self.unserved = note.unserved
@@ -83,6 +85,19 @@ class ClientRun:
 
     def _add(self, entry: Entry) -> None:
         self.cursor += 1
+        self._file(entry)
+        if self.on_success is not None and entry.state is State.SUCCESS:
+            self.on_success(entry.start, entry.stop)
+
+    def _read(self, counts: Counts) -> Counts:
+        """The counts as they are shown."""
+        return counts
+
+    def on_broker(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The items *start* to *stop* as the broker numbers them."""
+        return [(start, stop)]
+
+    def _file(self, entry: Entry) -> None:
         self._entries[entry.start] = entry
         if self._starts and entry.start < self._starts[-1]:
             insort(self._starts, entry.start)

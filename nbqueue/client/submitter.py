@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from nbqueue.brokers.base import Broker
+from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
@@ -15,7 +16,7 @@ from nbqueue.client.options import check_options, retry_on, task_options
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
-from nbqueue.core.task import RunSpec
+from nbqueue.core.task import Block, RunSpec
 from nbqueue.wire.environment import current_environment
 from nbqueue.wire.function import Call, pack_function
 from nbqueue.wire.payload import pack_blocks
@@ -87,12 +88,19 @@ class Submitter:
 
     def submit_as(self, kind: type[Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:
         """`submit` with a handle of another *kind*."""
+        return self.submit_item(kind, fn, *_as_item(args, kwargs))
+
+    def submit_item(self, kind: type[Handle], fn: Callable[..., Any], call: Call, argument: Any) -> Handle:
+        """`submit` with its arguments as one item, of which *call* says how it becomes arguments."""
         link, broker = self._app.connection()
-        call, argument = _as_item(args, kwargs)
         spec, body = self._pack(fn, call, broker)
         blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
         handle = kind(run, link, broker.blobs, attendant=self._app.display)
+        kept = _keep(run, blocks)
+        handle.retry_with(
+            lambda _, override: self.changed(override).submit_item(kind, fn, call, *kept.values([0], broker.blobs))
+        )
         self._app.display.follow(handle)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         return handle
@@ -200,8 +208,10 @@ class Submitter:
         submitter = Submitter(self._app, {**self._options, **task_options, "label": label or self._options["label"]})
         link, broker = self._app.connection()
         spec, body = submitter._pack(fn, call, broker, chunksize=size)
-        run = ClientRun(spec.run_id, spec.label)
-        feeder = Feeder(items, run, link, broker.blobs, buffersize=buffersize)
+        run, kept = ClientRun(spec.run_id, spec.label), None
+        if buffersize is None:
+            kept = _keep(run, [])
+        feeder = Feeder(items, run, link, broker.blobs, buffersize=buffersize, kept=kept)
         handle = MapResult(
             run,
             link,
@@ -226,6 +236,38 @@ class Submitter:
         except KeyboardInterrupt:  # nobody will get the handle
             handle.revoke()
             raise
+        if kept is not None:
+            how = _How(fn, call, size, on_error, ordered, timeout, progress, desc, on_interrupt)
+            handle.retry_with(lambda former, override: submitter.changed(override).map_again(former, how, kept))
+        return handle
+
+    def changed(self, override: dict[str, Any]) -> Submitter:
+        """The same with other options."""
+        return Submitter(self._app, {**self._options, **override})
+
+    def map_again(self, former: AsyncResult, how: _How, kept: KeptArguments) -> MapResult:
+        """Run the items of *former* again that have not succeeded, with their *kept* arguments."""
+        link, broker = self._app.connection()
+        items = unsuccessful(former.run)
+        numbers = [number for item in items for number, _ in former.run.on_broker(item, item + 1)]
+        spec, body = self._pack(how.fn, how.call, broker, chunksize=how.chunksize)
+        values = kept.values(numbers, broker.blobs)
+        blocks = list(pack_blocks(values, start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
+        run = SecondRun(spec.run_id, spec.label, former=former.run, items=items)
+        handle = MapResult(
+            run,
+            link,
+            broker.blobs,
+            on_error=how.on_error,
+            ordered=how.ordered,
+            timeout=how.timeout,
+            attendant=self._app.display,
+            on_interrupt=how.on_interrupt,
+        )
+        kept_again = _keep(run, blocks)
+        handle.retry_with(lambda former, override: self.changed(override).map_again(former, how, kept_again))
+        link.submit(spec, body, blocks, closed=True, follower=handle)
+        handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
         return handle
 
     def _pack(
@@ -251,6 +293,29 @@ class Submitter:
             environment=environment.digest,
         )
         return spec, body
+
+
+class _How(NamedTuple):
+    """What a map was called with, besides its items and task options."""
+
+    fn: Callable[..., Any]
+    call: Call
+    chunksize: int | None
+    on_error: OnError
+    ordered: bool
+    timeout: float | None
+    progress: Progress
+    desc: str | None
+    on_interrupt: OnInterrupt
+
+
+def _keep(run: ClientRun, blocks: Sequence[Block]) -> KeptArguments:
+    """Keep the packed arguments of the run until they have succeeded."""
+    kept = KeptArguments()
+    for block in blocks:
+        kept.add(block)
+    run.on_success = kept.let_go
+    return kept
 
 
 def _as_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Any]:

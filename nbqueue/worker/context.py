@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
@@ -37,12 +38,38 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Attempts before this one."""
         return self.attempt - 1
 
+    def retry(
+        self, *, exc: BaseException | None = None, countdown: float | None = None, max_retries: int | None = None
+    ) -> NoReturn:
+        """Give up this attempt and be run again later. Never returns.
+
+        Args:
+            exc: What the task is to fail with if no retry is left.
+            countdown: Seconds to wait; None: as the task's options say.
+            max_retries: How often it may be run again in all; None: as the task's options say (0 unless set).
+        """
+        if countdown is not None and not 0 <= countdown < float("inf"):
+            raise ValueError(f"countdown must be a number of seconds, 0 or more, not {countdown!r}")
+        if max_retries is not None and max_retries < 0:
+            raise ValueError(f"max_retries must be 0 or more, not {max_retries!r}")
+        raise RetryAsked(exc, countdown, max_retries)
+
     def is_revoked(self) -> bool:
         """Whether somebody has revoked this task: long loops ask, and return early."""
         if SLATE.running is None:
             return False
         delivery, cell = SLATE.running
         return cell.must_stop(delivery.token, self.item)
+
+
+class RetryAsked(Exception):
+    """A task has asked to be run again; it is what `Request.retry` raises, and no error if a retry is left."""
+
+    def __init__(self, cause: BaseException | None, countdown_s: float | None, max_retries: int | None) -> None:
+        super().__init__("the task asked to be run again, and no retry is left: max_retries says how often it may")
+        self.cause = cause
+        self.countdown_s = countdown_s
+        self.max_retries = max_retries
 
 
 class Slate:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import NO_LIMITS, Failed, Outcome, Stopped, Succeeded
 from nbqueue.errors import NotSerializable, SoftTimeLimitExceeded
@@ -24,7 +26,7 @@ from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, Remark, RunC
 from nbqueue.wire.payload import PackedValues, pack_values
 from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
-from nbqueue.worker.context import SLATE
+from nbqueue.worker.context import SLATE, RetryAsked
 from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.tidy import Tidy
 from nbqueue.worker.zygote_protocol import SlotEnds
@@ -226,7 +228,12 @@ class _Report:
     def fail(self, item: int, error: BaseException, retry_on: tuple[type[BaseException], ...], item_repr: str) -> None:
         """The item raised."""
         self._close_values(item)
-        self._add_failure(item, error, isinstance(error, retry_on), item_repr)
+        if isinstance(error, RetryAsked):
+            self._add_failure(item, error.cause or error, True, item_repr)
+            asked = {"retry_after_s": error.countdown_s, "max_retries": error.max_retries}
+            self._outcomes[-1] = msgspec.structs.replace(self._outcomes[-1], **asked)
+        else:
+            self._add_failure(item, error, isinstance(error, retry_on), item_repr)
         self._next = item + 1
 
     def fail_all(self, error: BaseException) -> None:
