@@ -79,6 +79,14 @@ class _Display:
         shell = _kernel_shell()
         return None if shell is None else shell.get_parent()["header"].get("msg_id")
 
+    def draw(self, handle: AsyncResult) -> bool:
+        """In a notebook, show *handle* as a card."""
+        if _kernel_shell() is None:
+            return False
+        from nbqueue.notebook import draw
+
+        return draw(handle)
+
 
 _display = _Display()
 

@@ -368,6 +368,11 @@ class AsyncResult(Future[Any], HasOutput):
         """Where its output is shown while it comes."""
         self._output.listen(listener)
 
+    @property
+    def view(self) -> View | None:
+        """What shows it now."""
+        return self._view
+
     def show_in(self, view: View | None) -> None:
         """The view to be finished when somebody has waited for the end."""
         self._view = view
@@ -394,6 +399,11 @@ class AsyncResult(Future[Any], HasOutput):
 
     def __del__(self) -> None:
         self._link.forget(self.run.run_id)
+
+    def _ipython_display_(self) -> None:
+        """In a notebook: as a card."""
+        if not self._attendant.draw(self):
+            raise NotImplementedError  # IPython's sign for: take the repr
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id[:8]} {self.label!r} {self.state}>"

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Attendant(Protocol):
@@ -25,6 +25,9 @@ class Attendant(Protocol):
     def occasion(self) -> object:
         """Which cell runs now; in a script always the same."""
 
+    def draw(self, handle: Any) -> bool:
+        """Show *handle*, because it is a cell's value; False where there is no better way than its ``repr``."""
+
 
 class NoAttendant:
     """There is nothing to look after: in scripts, and in threads."""
@@ -40,6 +43,10 @@ class NoAttendant:
     def occasion(self) -> object:
         """There are no cells."""
         return None
+
+    def draw(self, handle: Any) -> bool:
+        """There is no cell."""
+        return False
 
 
 def slices(attendant: Attendant, deadline: float | None) -> Iterator[float | None]:

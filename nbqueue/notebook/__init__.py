@@ -11,12 +11,17 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from nbqueue.notebook.painter import PAINTER, Handle, Style, View
 from nbqueue.notebook.pump import kernel_shell
 
-__all__ = ["Handle", "View", "show"]
+if TYPE_CHECKING:  # slots import this package, too
+    from nbqueue.client.result import AsyncResult
+
+__all__ = ["Handle", "View", "draw", "show"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ def show(handle: Handle, *, progress: bool | str | dict[str, Any] = True, desc: 
     if progress is False:
         return None
     try:
-        style = _style(progress, desc)
+        style = msgspec.structs.replace(_style(progress, desc), is_single=not _is_map(handle))
         displays = list(_displays(handle, style, text_only=progress == "text"))
     except Exception:
         logger.debug("no progress display", exc_info=True)
@@ -51,9 +56,48 @@ def show(handle: Handle, *, progress: bool | str | dict[str, Any] = True, desc: 
         except Exception:
             logger.debug("progress display failed, trying a simpler one", exc_info=True)
         else:
+            _let_print_to(handle, view)
             PAINTER.add(view)
             return view
     return None
+
+
+def draw(handle: AsyncResult) -> bool:
+    """Show *handle*, since it is the value of a cell or was given to ``display``; False where that cannot be done.
+
+    A run that goes on gets another live card, one that has ended a static one; what the same cell shows already is
+    enough.
+    """
+    shell = kernel_shell()
+    if shell is None:
+        return False
+    shown = handle.view
+    if isinstance(shown, View) and shown.is_in_running_cell():
+        return True
+    if not handle.done():
+        handle.show_in(show(handle))
+        return True
+    from nbqueue.notebook.card import Cell, StaticCard
+
+    card = StaticCard(handle, Style(is_single=not _is_map(handle)), Cell(shell))
+    _let_print_to(handle, card)
+    card.finish()
+    return True
+
+
+def _let_print_to(handle: Any, view: View) -> None:
+    """Let the tasks of a map print to its card; a single task prints to its cell."""
+    from nbqueue.client.map_result import MapResult
+
+    if isinstance(handle, MapResult):
+        handle.print_to(view.tail)
+
+
+def _is_map(handle: Handle) -> bool:
+    from nbqueue.client.map_result import MapResult
+    from nbqueue.client.result import AsyncResult
+
+    return not isinstance(handle, AsyncResult) or isinstance(handle, MapResult)
 
 
 def _style(progress: bool | str | dict[str, Any], desc: str | None) -> Style:

@@ -1,6 +1,6 @@
 """A run's card in a notebook: a live widget that turns into static HTML and text when the run has ended.
 
-The widget is one ``HTML`` under one ``Button`` (8 comms). Its display bundle is *replaced* at the end: a saved
+The widget is one ``HTML`` under two buttons (13 comms). Its display bundle is *replaced* at the end: a saved
 output that still holds a widget is shown as "model not found" by JupyterLab and VS Code, whatever else it holds.
 
 What is sent from which thread matters here. The main thread publishes as any cell does. Other threads send with
@@ -23,6 +23,9 @@ from nbqueue.notebook.view_model import CardView, State, render_html, render_tex
 __all__ = ["Cell", "StaticCard", "WidgetCard"]
 
 logger = logging.getLogger(__name__)
+
+#: Between two buttons.
+_GAP_PX = 6
 
 
 class Cell:
@@ -63,6 +66,10 @@ class _Card(View):
         super().__init__(handle, style)
         self._cell = cell
 
+    def is_in_running_cell(self) -> bool:
+        """Whether the cell that it was opened in still runs, or was the last to run."""
+        return self._cell.is_running()
+
     def settle(self) -> None:
         """Send the last drawing again, with the cell that runs now as its parent.
 
@@ -93,8 +100,8 @@ class WidgetCard(_Card):
     #: follow the replacement.
     KEPT_OPEN = 32
 
-    _BUTTON_PX = 92
-    _ROOM_PX = _BUTTON_PX + 10
+    _CANCEL_PX = 92
+    _LOG_PX = 62
 
     _kept: ClassVar[collections.deque[WidgetCard]] = collections.deque()
 
@@ -102,52 +109,58 @@ class WidgetCard(_Card):
         import ipywidgets
 
         super().__init__(handle, style, cell)
-        # Both in the one cell of a grid: the button lies over the upper right corner of the card.
+        # All in the one cell of a grid: the buttons lie over the upper right corner of the card.
         place = {"grid_area": "1 / 1 / 2 / 2", "align_self": "flex-start"}
         self._html = ipywidgets.HTML(
-            render_html(self._shown, button_px=self._ROOM_PX),
+            render_html(self._shown, button_px=self._room_px),
             layout=ipywidgets.Layout(margin="0", width="100%", min_width="0", **place),
         )
-        self._button = ipywidgets.Button(
-            description="Cancel",
-            tooltip="Revoke this run: nothing more starts, and what runs is stopped",
-            layout=ipywidgets.Layout(
-                margin="13px 13px 0 auto",
-                width=f"{self._BUTTON_PX}px",
-                height="24px",
-                padding="0",
-                border="1px solid var(--jp-border-color2, var(--vscode-panel-border, #e0e0e0))",
-                display="flex",  # centres the word: a button's own line is higher than ours
-                align_items="center",
-                justify_content="center",
-                **place,
-            ),
-            style={"button_color": "transparent", "font_size": "12px"},
+        self._cancel = _button(
+            "Cancel", self._CANCEL_PX, "Revoke this run: nothing more starts, and what runs is stopped"
         )
-        self._button.on_click(self._on_click)
-        PUMP.add(self._button)
+        self._log = _button("Log", self._LOG_PX, "Show or hide the last lines that the tasks have printed")
+        self._log.layout.display = "none"  # until there is something to be read
+        self._cancel.on_click(self._on_cancel)
+        self._log.on_click(self._on_log)
+        for button in (self._cancel, self._log):
+            PUMP.add(button)
+        self._buttons = ipywidgets.HBox(
+            [self._cancel, self._log], layout=ipywidgets.Layout(margin="13px 13px 0 auto", **place)
+        )
         self._box = ipywidgets.GridBox(
-            [self._html, self._button],
+            [self._html, self._buttons],
             layout=ipywidgets.Layout(max_width="860px", margin="0", grid_template_columns="minmax(0, 1fr)"),
         )
         self._cell.open(self._box._repr_mimebundle_() | self._static(when_saved(self._shown)))
 
-    def _on_click(self, _: Any) -> None:
-        # Runs in the main thread or in a subshell's, beside user code: it asks, and the painter draws.
+    @property
+    def _room_px(self) -> int:
+        """Room that the head of the card leaves for the buttons."""
+        log_px = self._LOG_PX + _GAP_PX if self.tail else 0
+        return self._CANCEL_PX + log_px + 10
+
+    # Clicks are handled in the main thread or in a subshell's, beside user code: they ask, and the painter draws.
+
+    def _on_cancel(self, _: Any) -> None:
         try:
             self.revoke()
         except Exception:
             logger.debug("revoke failed", exc_info=True)
 
+    def _on_log(self, _: Any) -> None:
+        self._log_is_open = not self._log_is_open
+
     def _draw(self, view: CardView) -> None:
-        self._html.value = render_html(view, button_px=self._ROOM_PX)
+        self._html.value = render_html(view, button_px=self._room_px)
+        if self.tail and self._log.layout.display == "none":
+            self._log.layout.display = "flex"
         if view.state is State.CANCELLING:
-            self._button.description = "Cancelling …"
-            self._button.disabled = True
+            self._cancel.description = "Cancelling …"
+            self._cancel.disabled = True
 
     def _draw_end(self, view: CardView) -> None:
         self._html.value = render_html(view)
-        self._button.layout.display = "none"
+        self._buttons.layout.display = "none"
         super()._draw_end(view)
         self._kept.append(self)
         while len(self._kept) > self.KEPT_OPEN:
@@ -155,11 +168,31 @@ class WidgetCard(_Card):
 
     def close(self) -> None:
         """Take the widget out of every page; the replaced output stays."""
-        for widget in (self._button, self._html):
+        for widget in (self._cancel, self._log, self._html):
             widget.style.close()
-        for widget in (self._button, self._html, self._box):
+        for widget in (self._cancel, self._log, self._html, self._buttons, self._box):
             widget.layout.close()
             widget.close()
+
+
+def _button(description: str, width_px: int, tooltip: str) -> Any:
+    import ipywidgets
+
+    return ipywidgets.Button(
+        description=description,
+        tooltip=tooltip,
+        layout=ipywidgets.Layout(
+            margin=f"0 0 0 {_GAP_PX}px",
+            width=f"{width_px}px",
+            height="24px",
+            padding="0",
+            border="1px solid var(--jp-border-color2, var(--vscode-panel-border, #e0e0e0))",
+            display="flex",  # centres the word: a button's own line is higher than ours
+            align_items="center",
+            justify_content="center",
+        ),
+        style={"button_color": "transparent", "font_size": "12px"},
+    )
 
 
 class StaticCard(_Card):

@@ -104,9 +104,11 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
         handle = submit_cell(self._submitter(options, label), self.shell, remote)
         if options.handle:
             self.shell.user_ns[options.handle] = handle
-        if options.handle or options.noblock:
+        if options.handle:
             handle.show_in(show(handle, desc=label))
-            return None if options.handle else handle
+            return None
+        if options.noblock:
+            return handle  # as the cell's value it is shown as a card
         _wait(handle, options.progress_after, label)
         handle.show_value()
         return None

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nbqueue.core.progress import Pace, RunSnapshot
+from nbqueue.notebook.tail import Tail
 from nbqueue.notebook.view_model import CardView, describe
 
 __all__ = ["PAINTER", "Handle", "Painter", "Style", "View"]
@@ -49,6 +50,8 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     #: Keep the display when the run has ended.
     leave: bool = True
+    #: It is one call, not a map.
+    is_single: bool = False
 
 
 class View(abc.ABC):
@@ -68,6 +71,8 @@ class View(abc.ABC):
         self._pace = Pace()
         self._revoking = False
         self._cancelling_since_s: float | None = None
+        self._log_is_open = False
+        self.tail = Tail()  #: of what the tasks print, if somebody tells it
         self._shown, self._shown_s = self._look(handle, over=False)
 
     def repaint(self) -> bool:
@@ -102,6 +107,10 @@ class View(abc.ABC):
         except Exception:
             logger.debug("progress display failed", exc_info=True)
 
+    def is_in_running_cell(self) -> bool:
+        """Whether it stands in the output of the cell that runs now."""
+        return False
+
     def leave_pending(self) -> None:
         """Draw, when the interpreter exits, that the run was not over."""
         with self._lock:
@@ -134,8 +143,11 @@ class View(abc.ABC):
             ended=over,
             cancelling_s=snapshot.elapsed_s - since_s,
             unit=self._style.unit,
+            is_single=self._style.is_single,
         )
-        return view, snapshot.elapsed_s
+        tail = () if over else self.tail.lines()
+        log = self.tail.log() if over or self._log_is_open else ()
+        return msgspec.structs.replace(view, tail=tail, log=log), snapshot.elapsed_s
 
     @abc.abstractmethod
     def _draw(self, view: CardView) -> None:

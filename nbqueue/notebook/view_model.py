@@ -15,6 +15,7 @@ from typing import assert_never
 import msgspec
 
 from nbqueue.core.progress import Counts, Pace, RunSnapshot
+from nbqueue.notebook.tail import TailLine
 
 __all__ = ["CardView", "ErrorLine", "State", "describe", "render_html", "render_text", "when_saved"]
 
@@ -63,10 +64,22 @@ class CardView(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorLine | None = None
     #: Why nothing can run, or what is left of a revoked run. Text between backticks is code.
     note: str = ""
+    #: One call, not a map: it has no bar.
+    is_single: bool = False
+    #: What the tasks of a map say while they run.
+    tail: tuple[TailLine, ...] = ()
+    #: Their last lines, when somebody wants to read them.
+    log: tuple[str, ...] = ()
 
 
 def describe(
-    snapshot: RunSnapshot, pace: Pace, *, ended: bool | None = None, cancelling_s: float = 0.0, unit: str = ""
+    snapshot: RunSnapshot,
+    pace: Pace,
+    *,
+    ended: bool | None = None,
+    cancelling_s: float = 0.0,
+    unit: str = "",
+    is_single: bool = False,
 ) -> CardView:
     """Say in words how a run stands.
 
@@ -76,25 +89,27 @@ def describe(
         ended: The run is over; None takes it from the counts.
         cancelling_s: Seconds since the revoke was asked for.
         unit: What an item is, in the plural: ``files``. Empty says nothing.
+        is_single: It is one call, not a map.
     """
     counts = snapshot.counts
     state = _state(snapshot, ended=counts.finished if ended is None else ended)
     return CardView(
         state=state,
         label=_one_line(snapshot.label, _LABEL_CHARS),
-        count=_count(counts, state, _one_line(unit, _LABEL_CHARS // 4)),
-        facts=_facts(snapshot, pace, state, cancelling_s),
+        count=state.value if is_single else _count(counts, state, _one_line(unit, _LABEL_CHARS // 4)),
+        facts=_single_facts(snapshot, state) if is_single else _facts(snapshot, pace, state, cancelling_s),
         done=counts.done,
         failed=counts.failed,
         of=counts.total if counts.closed or state in _OVER else None,
-        error=_error(snapshot, state),
+        error=_error(snapshot, state, is_single=is_single),
         note=_note(snapshot, state),
+        is_single=is_single,
     )
 
 
 def when_saved(view: CardView) -> CardView:
     """Make of a live view what a notebook that is saved now should keep of it."""
-    return msgspec.structs.replace(view, facts=f"{view.state.value} when saved", note="")
+    return msgspec.structs.replace(view, facts=f"{view.state.value} when saved", note="", tail=(), log=())
 
 
 _OVER = (State.DONE, State.FAILED, State.REVOKED)
@@ -145,6 +160,10 @@ def _facts(snapshot: RunSnapshot, pace: Pace, state: State, cancelling_s: float)
     return " · ".join(filter(None, facts))
 
 
+def _single_facts(snapshot: RunSnapshot, state: State) -> str:
+    return _exactly(snapshot.elapsed_s) if state in _OVER else _about(snapshot.elapsed_s)
+
+
 def _speed(snapshot: RunSnapshot, pace: Pace) -> list[str]:
     rate = pace.rate()
     if not rate:
@@ -172,7 +191,7 @@ def _gain(snapshot: RunSnapshot) -> str:
     return f"{gain:.1f}×" if gain >= 1.05 else ""
 
 
-def _error(snapshot: RunSnapshot, state: State) -> ErrorLine | None:
+def _error(snapshot: RunSnapshot, state: State, *, is_single: bool) -> ErrorLine | None:
     if not snapshot.first_error:
         return None
     failed = snapshot.counts.failed
@@ -180,7 +199,7 @@ def _error(snapshot: RunSnapshot, state: State) -> ErrorLine | None:
     line = _one_line(snapshot.first_error, _ERROR_CHARS)
     kind = re.match(r"[A-Za-z_][\w.]*(?=:|$)", line)
     return ErrorLine(
-        where=f"{failed:,} failed · {item}" if failed else "",
+        where=f"{failed:,} failed · {item}" if failed and not is_single else "",
         kind=kind[0] if kind else "",
         message=line[kind.end() :] if kind else line,
         more=" · all of them: `.errors()`" if failed > 1 and state in _OVER else "",
@@ -189,7 +208,7 @@ def _error(snapshot: RunSnapshot, state: State) -> ErrorLine | None:
 
 def _note(snapshot: RunSnapshot, state: State) -> str:
     if state is State.REVOKED:
-        return "Finished items are kept." if snapshot.counts.done else ""
+        return "Finished items are kept." if snapshot.counts.done and snapshot.counts.total > 1 else ""
     return _one_line(snapshot.hint or "", _NOTE_CHARS) if state not in _OVER else ""
 
 
@@ -282,6 +301,7 @@ def render_html(view: CardView, *, button_px: int = 0) -> str:
     """
     room = f";padding-right:{button_px}px;min-height:24px" if button_px else ""
     live = ' role="status" aria-live="polite"' if button_px else ""
+    bar = "" if view.is_single else _bar(view, html.escape(view.count))
     state, count, facts = view.state.value, html.escape(view.count), html.escape(view.facts)
     return (
         f'<div style="{_CARD}"><div style="{_HEAD}{room}">'
@@ -289,7 +309,7 @@ def render_html(view: CardView, *, button_px: int = 0) -> str:
         f'<b style="{_LABEL}">{html.escape(view.label)}</b> '
         f'<span style="{_FIGURES}">{count}<span style="{_UNSEEN}"> · </span></span>'
         f'<span style="margin-left:auto;color:{_MUTED};{_FIGURES}">{facts}</span></div>'
-        f"{_bar(view, count)}<div{live}>{_lines(view)}</div></div>"
+        f"{bar}<div{live}>{_lines(view)}</div>{_tail(view)}{_log(view, is_live=bool(button_px))}</div>"
     )
 
 
@@ -323,6 +343,49 @@ def _lines(view: CardView) -> str:
         colour = _MUTED if view.state in _OVER else _COLOUR[State.WAITING]
         lines += f'<div style="{_LINE}{colour}">{_with_code(view.note)}</div>'
     return lines
+
+
+_MONO = "font:12px/1.5 var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace);"
+_CLIPPED = "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
+
+
+def _tail(view: CardView) -> str:
+    return "".join(map(_tail_line, view.tail))
+
+
+def _tail_line(line: TailLine) -> str:
+    label, text = html.escape(line.label), html.escape(line.text)
+    if line.share is None:
+        return f'<div style="{_MONO}color:{_MUTED};{_CLIPPED}">{label} {text}</div>'
+    track = "height:3px;border-radius:2px;background:var(--jp-border-color2, var(--vscode-panel-border, #e5e7eb))"
+    filled = f"display:block;height:3px;width:{line.share:.1%};background:{_COLOUR[State.RUNNING]}"
+    return (
+        f'<div style="display:flex;align-items:center;gap:10px;{_MONO}color:{_MUTED}">'
+        f'<span style="width:130px;flex:none;{_CLIPPED}">{label}</span>'
+        f'<span role="progressbar" aria-label="{label}" aria-valuetext="{text}" '
+        f'style="flex:1;max-width:220px;overflow:hidden;{track}"><span style="{filled}"></span></span>'
+        f'<span style="{_FIGURES}">{text}</span></div>'
+    )
+
+
+_SAVED_LOG_LINES = 12
+_SAVED_LINE_CHARS = 120
+
+
+def _log(view: CardView, *, is_live: bool) -> str:
+    """All of it while somebody looks; in a saved notebook the end, folded."""
+    if not view.log:
+        return ""
+    if is_live:
+        text = html.escape("\n".join(view.log))
+        style = f"{_MONO}color:{_TEXT};max-height:220px;overflow:auto;margin:6px 0 0;white-space:pre-wrap"
+        return f'<pre tabindex="0" aria-label="log" style="{style}">{text}</pre>'
+    lines = [line[:_SAVED_LINE_CHARS] for line in view.log[-_SAVED_LOG_LINES:]]
+    text = html.escape("\n".join(lines))
+    return (
+        f'<details style="font-size:12px;color:{_MUTED}"><summary style="cursor:pointer">last lines · all of them: '
+        f'<code>.logs()</code></summary><pre style="{_MONO}margin:4px 0 0;white-space:pre-wrap">{text}</pre></details>'
+    )
 
 
 def _with_code(text: str) -> str:

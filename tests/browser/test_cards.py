@@ -80,3 +80,50 @@ def test_cards_in_each_theme(notebook, theme):
     notebook.picture(f"cards-{theme.lower()}")
     notebook.page.set_viewport_size({"width": 620, "height": 900})
     notebook.picture(f"cards-{theme.lower()}-narrow")
+
+
+def test_what_tasks_say_is_on_the_card_and_the_log_opens(notebook):
+    # Given a map whose tasks show bars and print
+    notebook.write(
+        "import nbqueue, time\nfrom tqdm import tqdm\n"
+        "def train(fold):\n    print('fold', fold)\n"
+        "    for _ in tqdm(range(50), desc='epoch'):\n        time.sleep(0.2)\n"
+        "run = nbqueue.map(train, range(4), label='train folds', chunksize=1)",
+        "def parse(n):\n    time.sleep(0.1)\n    print('xml/etree/part', n)\n"
+        "other = nbqueue.map(parse, range(40), label='parse', chunksize=1)\nother.get();",
+    ).open().run(1)
+
+    # Then each task has its line
+    expect(notebook.output(1)).to_contain_text("[0] epoch")
+    expect(notebook.output(1)).to_contain_text("[1] epoch")
+
+    # And the log shows what was printed
+    notebook.button("Log").click()
+    expect(notebook.output(1).get_by_label("log")).to_contain_text("[0] fold 0")
+    notebook.picture("tail-and-log")
+    notebook.button("Cancel").click()
+    expect(notebook.output(1)).to_contain_text("done, revoked")
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("40 / 40")
+    notebook.output(2).get_by_text("last lines").click()
+    expect(notebook.output(2)).to_contain_text("[39] xml/etree/part 39")
+    notebook.picture("saved-log")
+
+
+def test_a_run_can_be_shown_again(notebook):
+    notebook.write(
+        "import nbqueue, time\nrun = nbqueue.map(time.sleep, [0.3] * 8, label='again')\nrun",
+        "run",
+        "run.get(); run",
+        "run",
+    ).open().run(1)
+    notebook.run(2)
+    expect(notebook.output(1).get_by_role("progressbar")).to_have_count(1)
+    expect(notebook.output(2)).to_contain_text("again")
+    notebook.run(3)
+    expect(notebook.output(3)).to_contain_text("8 / 8")
+    notebook.run(4)
+    for number in (1, 2, 3, 4):
+        expect(notebook.output(number)).to_contain_text("8 / 8")
+        expect(notebook.output(number).get_by_role("progressbar")).to_have_count(1)
+    notebook.picture("shown-again")

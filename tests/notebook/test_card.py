@@ -154,7 +154,7 @@ def test_the_live_widget_follows_the_run_and_keeps_its_end(shell, run):
     run.end(2.0, total=100, done=100)
     view.finish()
     assert "100 / 100" in view._html.value
-    assert view._button.layout.display == "none"
+    assert view._buttons.layout.display == "none"
 
 
 def test_a_run_that_stands_still_is_not_drawn_again(shell, run):
@@ -172,19 +172,19 @@ def test_a_click_on_cancel_revokes_the_run_and_says_so(shell, run):
     view = WidgetCard(run, Style(), Cell(shell))
     run.move(1.0, total=100, done=40, running=8)
 
-    view._button.click()
+    view._cancel.click()
     assert run.revoked.is_set()
 
     view.repaint()
-    assert view._button.description == "Cancelling …"
-    assert view._button.disabled
+    assert view._cancel.description == "Cancelling …"
+    assert view._cancel.disabled
     assert "stopping 8 running items" in view._html.value
 
 
 def test_a_click_from_a_frontend_arrives(shell, run):
     view = WidgetCard(run, Style(), Cell(shell))
 
-    view._button._handle_msg({"content": {"data": {"method": "custom", "content": {"event": "click"}}}, "buffers": []})
+    view._cancel._handle_msg({"content": {"data": {"method": "custom", "content": {"event": "click"}}}, "buffers": []})
 
     assert run.revoked.is_set()
 
@@ -193,7 +193,7 @@ def test_a_revoke_that_fails_does_not_break_the_card(shell, run, monkeypatch):
     view = WidgetCard(run, Style(), Cell(shell))
     monkeypatch.setattr(run, "revoke", lambda: 1 / 0)
 
-    view._button.click()
+    view._cancel.click()
 
     assert view.repaint()
 
@@ -203,7 +203,7 @@ def test_a_click_after_the_end_does_nothing(shell, run):
     run.end(1.0, total=100, done=100)
     view.finish()
 
-    view._button.click()
+    view._cancel.click()
 
     assert not run.revoked.is_set()
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nbqueue.core.progress import Counts, Pace, RunSnapshot
+from nbqueue.notebook.tail import TailLine
 from nbqueue.notebook.view_model import State, describe, render_html, render_text, when_saved
 
 RUN = RunSnapshot(label="parse modules", counts=Counts(total=2_000), elapsed_s=6.2)
@@ -276,3 +277,39 @@ def test_the_longest_static_card_is_at_most_4_kb():
 def test_equal_views_are_equal_so_that_nothing_is_painted_twice():
     assert describe(RUN, Pace()) == describe(replace(RUN, elapsed_s=6.3), Pace())
     assert describe(RUN, Pace()) != describe(replace(RUN, elapsed_s=7.2), Pace())
+
+
+def test_a_single_call_has_no_bar_and_says_its_state_and_time():
+    snapshot = RunSnapshot(label="%%remote · In [14]", counts=Counts(total=1, running=1), elapsed_s=72.0, slots=8)
+
+    view = describe(snapshot, Pace(), is_single=True)
+
+    assert ("running", "1 min 12 s") == (view.count, view.facts)
+    assert "progressbar" not in render_html(view)
+    assert "%%remote · In [14]: running · 1 min 12 s" == render_text(view)
+
+
+def test_bars_of_tasks_are_lines_of_the_card_and_leave_with_its_end():
+    view = replace(
+        describe(RunSnapshot(label="folds", counts=Counts(total=12, running=2), elapsed_s=3.0), Pace()),
+        tail=(TailLine("[6] epoch", 0.62, "31/50 · 4.1 it/s"), TailLine("[7]", None, "<b>loss</b>")),
+    )
+
+    html = render_html(view, button_px=100)
+
+    assert "width:62.0%" in html
+    assert 'aria-label="[6] epoch"' in html
+    assert "[7] &lt;b&gt;loss&lt;/b&gt;" in html
+    assert "epoch" not in render_html(when_saved(view))
+
+
+def test_a_log_is_all_there_while_it_is_read_and_folded_when_it_is_saved():
+    lines = tuple(f"[0] line {n} {'x' * 200}" for n in range(200))
+    view = replace(describe(RunSnapshot(label="f", counts=Counts(total=2), elapsed_s=1.0), Pace()), log=lines)
+
+    assert "line 0 " in render_html(view, button_px=100)
+    saved = render_html(view)
+    assert "<details" in saved
+    assert "line 199 " in saved
+    assert "line 3 " not in saved
+    assert len(saved) < 4096
