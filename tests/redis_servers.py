@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +15,8 @@ import pytest
 import redis
 
 START_TIMEOUT_S = 10.0
+#: A replica is given the data at once, not after five seconds.
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 def binary(version: str) -> str:
@@ -94,3 +97,104 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_ports(count: int, *, below: int = 55000) -> list[int]:
+    """Ports that nobody listens on; a cluster needs those 10,000 above, too."""
+    found: list[int] = []
+    port = 20000 + os.getpid() % 20000
+    while len(found) < count:
+        port += 1
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            found.append(port)
+    assert max(found) < below
+    return found
+
+
+def _await(condition) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _cluster_info(client: redis.Redis) -> dict[str, str]:
+    found = client.execute_command("CLUSTER INFO")
+    if isinstance(found, dict):
+        return found
+    return dict(line.split(":", 1) for line in found.decode().split())
+
+
+class SentinelGroup:
+    """A master, a replica, and three Sentinels that watch them."""
+
+    def __init__(self) -> None:
+        ports = free_ports(5)
+        self.servers = [RedisServer(port=ports[0], options=("--appendonly", "yes", *AT_ONCE))]
+        self.servers.append(RedisServer(port=ports[1], options=("--replicaof", f"127.0.0.1 {ports[0]}")))
+        self._sentinels = []
+        for port in ports[2:]:
+            folder = Path(tempfile.mkdtemp(prefix="nbqs", dir="/tmp"))
+            settings = folder / "sentinel.conf"
+            settings.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+                f"sentinel monitor mymaster 127.0.0.1 {ports[0]} 2\n"
+                "sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n"
+            )
+            command = [binary("own"), str(settings), "--sentinel"]
+            self._sentinels.append((subprocess.Popen(command, stdout=subprocess.DEVNULL), folder))
+        self.url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports[2:]) + "/mymaster"
+        self._await_agreement(ports[2:])
+        _await(lambda: self.servers[1].client().info("replication").get("master_link_status") == "up")
+
+    def _await_agreement(self, ports: list[int]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for port in ports:
+            while True:
+                with contextlib.suppress(redis.RedisError), redis.Redis(port=port, protocol=2) as sentinel:
+                    [state] = [found for name, found in sentinel.sentinel_masters().items() if name == "mymaster"]
+                    if state["num-slaves"] == 1 and state["num-other-sentinels"] == 2:
+                        break
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        for process, folder in self._sentinels:
+            process.kill()
+            process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+        for server in self.servers:
+            server.close()
+
+
+class Cluster:
+    """Three masters, and a replica of the one that has the default namespace."""
+
+    SLOTS = 16384
+
+    def __init__(self) -> None:
+        ports = free_ports(4)
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--appendonly", "yes", *AT_ONCE)
+        self.servers = [RedisServer(port=port, options=options) for port in ports]
+        clients = [server.client() for server in self.servers]
+        third = self.SLOTS // 3 + 1
+        for number, client in enumerate(clients[:3]):
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(number * third, min((number + 1) * third, self.SLOTS)))
+        for port in ports[1:]:
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+        _await(lambda: all(_cluster_info(client)["cluster_known_nodes"] == "4" for client in clients))
+        slot = int(clients[0].execute_command("CLUSTER", "KEYSLOT", "nbq:{default}:"))
+        self.master = self.servers[slot // third]
+        _await(lambda: all(_cluster_info(client)["cluster_state"] == "ok" for client in clients[:3]))
+        clients[3].execute_command("CLUSTER", "REPLICATE", self.master.client().execute_command("CLUSTER MYID"))
+        _await(lambda: clients[3].info("replication").get("master_link_status") == "up")
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports[:3])
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import nbqueue
-from tests.redis_servers import RedisServer
+from tests.redis_servers import Cluster, RedisServer, SentinelGroup
 
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
 
@@ -24,8 +24,8 @@ PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
 class Site:
     """A Redis of its own, workers as processes, and apps."""
 
-    def __init__(self, *options: str, version: str = "own"):
-        self.server = RedisServer(version, options=options)
+    def __init__(self, *options: str, server=None):
+        self.server = server or RedisServer(options=options)
         self.folder = Path(tempfile.mkdtemp(prefix="nbqw", dir="/tmp"))
         self.workers: list[subprocess.Popen] = []
         self.apps: list[nbqueue.App] = []
@@ -309,3 +309,30 @@ def test_keys_return_to_their_number_when_results_have_expired(site):
 
     # Then no key of it is left
     assert now <= before + 2
+
+
+def take_a_while(number):
+    time.sleep(0.004)
+    return 2 * number
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("group", [SentinelGroup, Cluster])
+def test_a_map_survives_the_death_of_the_master(open_site, group):
+    # Given a map of 2,000 items on a server that has a replica
+    servers = group()
+    master = servers.master if isinstance(servers, Cluster) else servers.servers[0]
+    site = open_site(server=servers)
+    site.worker()
+    app = site.app()
+    app.submit(double, 1).get(timeout=30)
+    results = app.map(take_a_while, range(2000), chunksize=10, progress=False)
+    assert 0 == results[0]
+
+    # When the master is killed for good
+    master.kill()
+
+    # Then the replica takes over, and every item has its result
+    assert [2 * number for number in range(2000)] == results.get(timeout=90)
+    assert 4 == app.submit(double, 2).get(timeout=20)

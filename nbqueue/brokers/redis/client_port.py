@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.brokers.redis import operations
@@ -13,7 +16,7 @@ from nbqueue.core.followers import NOTE_WINDOW_BYTES, NOTE_WINDOW_ENTRIES
 from nbqueue.core.orders import Order
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import DEFAULT_OFFER, Offer, Route
-from nbqueue.core.task import GENTLY, Block, Manner, RunSpec
+from nbqueue.core.task import GENTLY, Block, Entry, Manner, RunSpec
 from nbqueue.wire.messages import (
     Answered,
     Inspected,
@@ -35,16 +38,76 @@ FAREWELL_S = 5.0
 
 
 class _Follow:
-    """How far the log of one run was handed out."""
+    """How far the log of one run was handed out.
 
-    __slots__ = ("cursor", "is_asked", "is_behind", "is_stale", "route")
+    A server that comes after another may have lost the end of a log, and items that had ended run again. So the log is
+    then read from its beginning, and what the client was told of an item before stays as it is.
+    """
+
+    __slots__ = ("_known", "_told", "cursor", "is_asked", "is_behind", "is_stale", "route", "shown")
 
     def __init__(self, cursor: int, route: Route | None) -> None:
-        self.cursor = cursor
+        self.cursor = cursor  #: the next entry of the log
+        self.shown = cursor  #: the next entry as the client counts them
         self.route = route
+        self._told: list[tuple[int, int]] = []  # items whose ends were handed out
+        self._known: list[tuple[int, int]] | None = None  # the same when the server changed, in order
         self.is_asked = False  #: its log is being read
         self.is_stale = False  #: there was news meanwhile
         self.is_behind = False  #: waits for room
+
+    def move_to(self, cursor: int) -> None:
+        """The client wants to go on from the entry that it counts as *cursor*."""
+        if cursor != self.shown:
+            self.cursor = self.shown = cursor
+
+    def begin_anew(self) -> None:
+        """The server is another one."""
+        self.cursor = 0
+        self._known = _merged(self._told)
+        self._told = list(self._known)
+
+    def next_of(self, entry: Entry) -> list[Entry]:
+        """The parts of the log's next entry that are news to the client."""
+        self.cursor += 1
+        parts = [entry] if self._known is None else _parts_outside(entry, self._known)
+        self._told += [(part.start, part.stop) for part in parts]
+        self.shown += len(parts)
+        return parts
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return found
+
+
+def _parts_outside(entry: Entry, known: list[tuple[int, int]]) -> list[Entry]:
+    """What of an entry is not about items of *known*, which are in order and apart."""
+    parts, start = [], entry.start
+    for known_start, known_stop in known[max(bisect_right(known, (entry.start,)) - 1, 0) :]:
+        if known_start >= entry.stop:
+            break
+        if start < known_start:
+            parts.append(_cut(entry, start, known_start))
+        start = max(start, known_stop)
+    if start < entry.stop:
+        parts.append(_cut(entry, start, entry.stop))
+    return parts
+
+
+def _cut(entry: Entry, start: int, stop: int) -> Entry:
+    if (start, stop) == (entry.start, entry.stop):
+        return entry
+    offset = entry.offset + start - entry.start if entry.payload else 0
+    share = (stop - start) / (entry.stop - entry.start)
+    return msgspec.structs.replace(
+        entry, start=start, stop=stop, offset=offset, wall_s=entry.wall_s * share, cpu_s=entry.cpu_s * share
+    )
 
 
 class RedisClientPort(ClientPort):
@@ -108,7 +171,7 @@ class RedisClientPort(ClientPort):
         follow = self._follows.get(run_id)
         if follow is None:
             follow = self._follows[run_id] = _Follow(cursor, None)
-        follow.cursor = cursor
+        follow.move_to(cursor)
         self._ask_for_more(run_id, follow)
 
     def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
@@ -199,9 +262,11 @@ class RedisClientPort(ClientPort):
         """See `session.Listener`."""
         return [Operation("client", operations.encode(["h", self._id]), self._take_crew)]
 
-    def on_reconnected(self) -> None:
+    def on_reconnected(self, *, is_same_server: bool) -> None:
         """See `session.Listener`: what was told meanwhile is read from the logs."""
         for run_id, follow in list(self._follows.items()):
+            if not is_same_server:
+                follow.begin_anew()
             self._ask_for_more(run_id, follow)
 
     def on_entry(self, field: bytes, value: bytes) -> None:
@@ -238,20 +303,21 @@ class RedisClientPort(ClientPort):
         if not self._has_room():
             self._wait_for_room(news.run_id, follow)
             return
-        entries = []
+        entries: list[Entry] = []
+        shown = follow.shown
         for entry in news.entries[follow.cursor - news.cursor :]:
             if not self._has_room():
                 break
-            entries.append(entry)
-            self._sent_entries += 1
-            self._sent_bytes += len(entry.payload)
-        cursor, follow.cursor = follow.cursor, follow.cursor + len(entries)
+            for part in follow.next_of(entry):
+                entries.append(part)
+                self._sent_entries += 1
+                self._sent_bytes += len(part.payload)
         is_told_all = follow.cursor >= news.length
         is_over = news.counts.ended == news.counts.total
         assert follow.route is not None
         note = Note(
             run_id=news.run_id,
-            cursor=cursor,
+            cursor=shown,
             entries=entries,
             counts=news.counts,
             finished=news.finished and is_told_all,
@@ -292,12 +358,15 @@ class RedisClientPort(ClientPort):
         news = operations.decode_news(reply)
         if isinstance(news, bool):
             self._drop(run_id)
-            note = Note(run_id=run_id, cursor=follow.cursor, entries=[], counts=Counts(total=0), known=False)
+            note = Note(run_id=run_id, cursor=follow.shown, entries=[], counts=Counts(total=0), known=False)
             self._messages.append(NoteMessage(note))
             return
         follow.route = Route(news.queue, news.tags)
-        if news.cursor > follow.cursor or follow.cursor > news.length:
-            follow.cursor = news.cursor  # attached again elsewhere meanwhile, or beyond the end of the log
+        if follow.cursor > news.length:
+            follow.move_to(news.cursor)  # there is no such entry: it is followed from the end
+        if news.cursor > follow.cursor:
+            self._ask_for_more(run_id, follow)  # it is to be read from an earlier one on, as was said meanwhile
+            return
         self._hand_out(follow, news)
         if follow.is_stale and run_id in self._follows:
             self._ask_for_more(run_id, follow)

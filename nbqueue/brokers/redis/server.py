@@ -36,6 +36,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_memory: int
     is_persistent: bool
     role: str
+    run_id: str  #: new with every start of its process
 
     @property
     def knows_functions(self) -> bool:
@@ -126,6 +127,7 @@ def read_info(connection: AnyConnection) -> ServerInfo:
         max_memory=int(info.get("maxmemory", 0)),
         is_persistent=info.get("aof_enabled") == "1" or _saves(connection),
         role=info.get("role", "master"),
+        run_id=info.get("run_id", ""),
     )
 
 

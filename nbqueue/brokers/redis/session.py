@@ -75,8 +75,12 @@ class Listener(Protocol):
     def greetings(self) -> list[Operation]:
         """What is to be said first on a new connection; the stream is empty after it."""
 
-    def on_reconnected(self) -> None:
-        """The greetings were answered on a connection that replaces a broken one."""
+    def on_reconnected(self, *, is_same_server: bool) -> None:
+        """The greetings were answered on a connection that replaces a broken one.
+
+        Args:
+            is_same_server: The process has run all the time; another one may have lost the last writes.
+        """
 
 
 class Opened(NamedTuple):
@@ -176,6 +180,7 @@ class Session:
         os.set_blocking(self._wake_writer, False)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._pair: Opened | None = None
+        self._info: ServerInfo
         try:
             self._adopt(connect(address, load))
         except BaseException:
@@ -409,6 +414,7 @@ class Session:
     def _adopt(self, pair: Opened) -> None:
         """Go on with new connections."""
         is_first, now = self._lost_at is None, time.monotonic()
+        is_same_server = is_first or pair.info.run_id == self._info.run_id
         self._pair, self._info = pair, pair.info
         self._lost_at = None
         self._heard_at = self._adopted_at = now
@@ -427,7 +433,7 @@ class Session:
                 self._read_on(self._pair, is_idle=False)
             if not is_first:
                 logger.warning("reconnected to redis", extra={"server": str(self._address)})
-                self._listener.on_reconnected()
+                self._listener.on_reconnected(is_same_server=is_same_server)
 
         greetings[-1] = last._replace(on_reply=answered)
         self._queue.extendleft(reversed(greetings))

@@ -93,7 +93,7 @@ class RedisWorkerPort(WorkerPort):
             return [Operation("worker", operations.encode(["y", self._id]), self._take_held)]
         return [Operation("worker", operations.register(self._info), self._take_registered)]
 
-    def on_reconnected(self) -> None:
+    def on_reconnected(self, *, is_same_server: bool) -> None:
         """See `session.Listener`."""
 
     def on_entry(self, field: bytes, value: bytes) -> None:
