@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nbqueue import errors
     from nbqueue._api import (
         App,
+        Task,
         as_completed,
         connect,
         control,
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
         starmap,
         start_workers,
         submit,
+        task,
         wait,
     )
     from nbqueue.client.map_result import ItemError, MapResult
     from nbqueue.client.result import AsyncResult
     from nbqueue.client.revoking import RevokeReport
+    from nbqueue.client.task import Signature
     from nbqueue.errors import (
         BrokerUnavailable,
         EnvironmentMismatch,
@@ -84,7 +87,9 @@ __all__ = [
     "RemoteError",
     "RevokeReport",
     "SealBroken",
+    "Signature",
     "SoftTimeLimitExceeded",
+    "Task",
     "TaskExpired",
     "TaskRevoked",
     "TimeLimitExceeded",
@@ -111,6 +116,7 @@ __all__ = [
     "starmap",
     "start_workers",
     "submit",
+    "task",
     "wait",
 ]
 
@@ -120,11 +126,12 @@ _MODULES = {
     "nbqueue._api": (
         *("App", "as_completed", "connect", "control", "current_task", "env_diff", "get_task_logger", "imap"),
         *("imap_unordered", "inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit"),
-        "wait",
+        *("Task", "task", "wait"),
     ),
     "nbqueue.client.map_result": ("ItemError", "MapResult"),
     "nbqueue.client.result": ("AsyncResult",),
     "nbqueue.client.revoking": ("RevokeReport",),
+    "nbqueue.client.task": ("Signature",),
     "builtins": ("TimeoutError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

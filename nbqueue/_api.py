@@ -8,17 +8,19 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent import futures
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from nbqueue.client import app as client_app
+from nbqueue.client import task as client_task
 from nbqueue.client.app import WorkerGroup
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
 from nbqueue.client.map_result import MapResult
+from nbqueue.client.options import check_options
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.revoking import RevokeReport
 from nbqueue.client.submitter import Progress, Submitter
@@ -109,6 +111,37 @@ class App(client_app.App):
         """Use the broker at *url*; see `connect`."""
         super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_display)
 
+    @overload
+    def task(self, fn: Callable[..., Any], /) -> Task: ...
+    @overload
+    def task(self, /, **task_options: Any) -> Callable[[Callable[..., Any]], Task]: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **task_options: Any) -> Any:
+        """The decorator `nbqueue.task`, for tasks of this app."""
+        return _decorate(fn, task_options, self.options)
+
+
+class Task(client_task.Task):
+    """A function that can be called here, or run on a worker with `delay`.
+
+    Made by the decorator `task`. It can be pickled, used by other tasks, and passed to `submit` and `map`.
+    """
+
+    def _with(self, task_options: Mapping[str, Any]) -> Submitter:
+        if self._submit is None:  # of the default app, whichever that is when it is used
+            return _default.app().options(**{**self._options, **task_options})
+        return super()._with(task_options)
+
+
+def _decorate(
+    fn: Callable[..., Any] | None, options: dict[str, Any], submit: Callable[..., Submitter] | None
+) -> Task | Callable[[Callable[..., Any]], Task]:
+    """What a decorator returns, with and without parentheses; wrong options are told at once."""
+    name = options.pop("name", None)
+    if name is not None:
+        options["label"] = name
+    check_options(options)
+    return (lambda fn: Task(fn, options, submit)) if fn is None else Task(fn, options, submit)
+
 
 class _Default:
     """The default app of this process."""
@@ -172,6 +205,28 @@ def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         BrokerUnavailable: The broker cannot be reached or started.
     """
     return _default.app().submit(fn, *args, **kwargs)
+
+
+@overload
+def task(fn: Callable[..., Any], /) -> Task: ...
+@overload
+def task(*, name: str | None = None, **task_options: Any) -> Callable[[Callable[..., Any]], Task]: ...
+def task(fn: Callable[..., Any] | None = None, /, **task_options: Any) -> Any:
+    """Make a function a task: it can still be called, and run on a worker.
+
+    Args:
+        fn: The function, when the decorator is used without parentheses.
+        **task_options: name (what cards show), and those of `options`: max_retries, queue, tags, priority, time_limit
+            and so on.
+
+    Example:
+        >>> @nbqueue.task(max_retries=3)
+        ... def add(x, y):
+        ...     return x + y
+        >>> add.delay(2, 2).get()
+        4
+    """
+    return _decorate(fn, task_options, None)
 
 
 def options(**task_options: Any) -> Submitter:
