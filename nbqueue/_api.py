@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nbqueue.client import app as client_app
 from nbqueue.client import task as client_task
-from nbqueue.client.app import WorkerGroup
+from nbqueue.client.app import Line, WorkerGroup
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
@@ -104,12 +104,22 @@ class App(client_app.App):
         self,
         url: str | None = None,
         *,
+        token: str | Path | None = None,
         name: str | None = None,
         workers: int | None = None,
+        encrypt: bool | None = None,
         runtime_dir: Path | None = None,
     ) -> None:
         """Use the broker at *url*; see `connect`."""
-        super().__init__(url, name=name, workers=workers, runtime_dir=runtime_dir, display=_display)
+        super().__init__(
+            url,
+            token=token,
+            name=name,
+            workers=workers,
+            encrypt=encrypt,
+            runtime_dir=runtime_dir,
+            display=_display,
+        )
 
     @overload
     def task(self, fn: Callable[..., Any], /) -> Task: ...
@@ -177,13 +187,23 @@ def default_app() -> App:
     return _default.app()
 
 
-def connect(url: str | None = None, *, name: str | None = None, workers: int | None = None) -> App:
+def connect(
+    url: str | None = None,
+    *,
+    token: str | Path | None = None,
+    name: str | None = None,
+    workers: int | None = None,
+    encrypt: bool | None = None,
+) -> App:
     """Connect the functions of this module to a broker; start it if need be.
 
     Args:
         url: None: `NBQUEUE_URL`, else ``"embedded"``, this user's broker on this machine.
+        token: The file with the key for a broker elsewhere, or the key itself; None: `NBQUEUE_KEY_FILE`, else the usual
+            file, which is made on first use.
         name: Which embedded broker; None: that of this Python environment.
         workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0: none.
+        encrypt: Hide tasks and results from whoever can read a broker elsewhere; None: `NBQUEUE_ENCRYPT`, else False.
 
     Returns:
         The app, connected. Handles of an earlier default app stay valid while something holds that app.
@@ -191,8 +211,9 @@ def connect(url: str | None = None, *, name: str | None = None, workers: int | N
     Raises:
         BrokerUnavailable: It cannot be reached or started.
         EnvironmentMismatch: It runs versions that do not fit.
+        KeyFileError: The key is missing, damaged, or open to others.
     """
-    app = App(url, name=name, workers=workers).connect()
+    app = App(url, token=token, name=name, workers=workers, encrypt=encrypt).connect()
     _default.use(app)
     return app
 
@@ -376,6 +397,26 @@ def revoke(
         UnknownTask: The broker knows no such run, or several whose ids begin like this.
     """
     return _default.app().revoke(id_or_ids, terminate=terminate, signal=signal, grace_s=grace_s, wait=wait)
+
+
+def invite(ttl: float | str = "1h", *, tags: Iterable[str] = (), slots: int | None = None) -> Line:
+    """A line to paste on another machine, which then works for this one.
+
+    This machine needs a hub that others can reach: ``nbqueue hub --bind tcp://0.0.0.0:PORT``. The other one needs
+    nbqueue in the same version of Python, and dials out to that one port.
+
+    Args:
+        ttl: How long the line is good: seconds, or "90s", "30m", "1h", "2d". A worker that has come by then may stay.
+        tags: What the worker has, e.g. ``["gpu"]``: work asks for it by ``tags=``.
+        slots: Its slots; None: its usable cores.
+
+    Returns:
+        The line. Whoever has it can join as a worker and see the tasks that it is given.
+
+    Raises:
+        BrokerUnavailable: There is no hub that other machines can reach.
+    """
+    return _default.app().invite(ttl, tags=tags, slots=slots)
 
 
 def wait(

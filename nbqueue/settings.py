@@ -11,11 +11,14 @@
 | `NBQUEUE_MEMORY_LIMIT` | memory of all slots of a worker together, e.g. `8G` | none |
 | `NBQUEUE_MAX_TASKS_PER_CHILD` | items after which a slot gets a fresh process; 0: never | 0 |
 | `NBQUEUE_SUBMIT_TIMEOUT` | seconds to wait for room in a full queue before `QueueFull` | 60 |
+| `NBQUEUE_KEY_FILE` | file with the key for this broker | the user's, made on first use |
+| `NBQUEUE_ENCRYPT` | 1: hide tasks and results from whoever can read the broker | 0 |
 """
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
 import os
 import re
@@ -25,8 +28,18 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
+
+
+class Secret(str):
+    """A text that is never shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     submit_timeout_s: float
     memory_limit_bytes: int = 0  #: 0: none
     max_tasks_per_child: int = 0  #: 0: no end
+    key_file: Path | None = None  #: with the sealing key, or the keys for a hub on another machine; None: the usual one
+    token: Secret = Secret()
+    encrypt: bool = False
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -63,6 +79,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if environment.get(variable):
                 values[name] = _convert(variable, environment[variable], cls.__annotations__[name])
         values.update({name: value for name, value in arguments.items() if value is not None})
+        values["encrypt"] = bool(int(values.get("encrypt", 0)))
+        if "token" in values:
+            values["token"] = Secret(values["token"])
+        if values.get("key_file") is not None:
+            values["key_file"] = Path(values["key_file"]).expanduser()
         values["runtime_dir"] = Path(values["runtime_dir"])
         for name in ("workers", "idle_timeout_s", "submit_timeout_s"):
             if not (math.isfinite(values[name]) and values[name] >= 0):
@@ -80,6 +101,8 @@ class HubArguments(msgspec.Struct, frozen=True, kw_only=True):
     worker_python: str
     lock_fd: int  #: held for the hub's life
     ready_fd: int  #: written to when the hub serves
+    bind: str = ""  #: where peers of other machines connect, ``tcp://host:port``; empty: nowhere
+    keys: str = ""  #: file with the hub's keys for them
 
     def encode(self) -> str:
         """As one argument of a command."""
@@ -101,8 +124,10 @@ _VARIABLES = {
     "submit_timeout_s": "NBQUEUE_SUBMIT_TIMEOUT",
     "memory_limit_bytes": "NBQUEUE_MEMORY_LIMIT",
     "max_tasks_per_child": "NBQUEUE_MAX_TASKS_PER_CHILD",
+    "key_file": "NBQUEUE_KEY_FILE",
+    "encrypt": "NBQUEUE_ENCRYPT",
 }
-_CONVERTERS = {"str": str, "Path": Path, "int": int, "float": float}
+_CONVERTERS = {"str": str, "Path": Path, "Path | None": Path, "int": int, "float": float, "bool": int}
 
 
 def parse_size(name: str, value: object) -> int:
@@ -125,6 +150,24 @@ def _convert(variable: str, text: str, kind: str) -> Any:
         return _CONVERTERS[kind](text)
     except ValueError:
         raise ValueError(f"{variable}={text!r} is not a number") from None
+
+
+def shown_url(url: str) -> str:
+    """The address of a broker without its password, for people and logs."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{tail}"
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether the address is one that only this machine can mean."""
+    if url == "embedded" or "unix" in url.partition("://")[0]:
+        return True
+    host = urlsplit(url).hostname or "localhost"
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def default_runtime_dir() -> Path:

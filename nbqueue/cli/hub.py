@@ -11,28 +11,53 @@ if __name__ == "__main__" and os.fork() > 0:
     os._exit(0)  # whoever started us need not wait for the hub, and never has to reap it
 
 import gc
-import logging
 import random
 import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nbqueue.cli.log import log_events
 from nbqueue.core.routing import DEFAULT_OFFER
 from nbqueue.launchers.local import LocalLauncher
 from nbqueue.settings import HubArguments
+
+if TYPE_CHECKING:
+    from selectors import BaseSelector
+
+    from nbqueue.brokers.zmq.doors import Host
+    from nbqueue.brokers.zmq.remote_door import RemoteDoor
+    from nbqueue.wire.blobs import BlobStore
 
 
 def main() -> None:
     """Serve as the embedded broker of this user."""
     arguments = HubArguments.decode(sys.argv[1])
-    folder, name = Path(arguments.folder), arguments.name
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    os.chdir(folder)
+    log_events()
+    os.chdir(arguments.folder)
     os.set_inheritable(arguments.lock_fd, False)
     os.set_inheritable(arguments.ready_fd, False)
+
+    def announce(endpoint: str) -> None:
+        os.write(arguments.ready_fd, b"1")
+        os.close(arguments.ready_fd)
+
+    serve(arguments, announce)
+
+
+def serve(arguments: HubArguments, announce: Callable[[str], None]) -> None:
+    """Be a hub until the end; *announce* is called when it listens, with its address for other machines, if any.
+
+    Raises:
+        BrokerUnavailable: It cannot listen.
+        KeyFileError: It has no keys to listen on TCP.
+    """
+    folder, name = Path(arguments.folder), arguments.name
     # For `nbqueue stop`, should the connection file be unreadable.
+    os.ftruncate(arguments.lock_fd, 0)
     os.pwrite(arguments.lock_fd, str(os.getpid()).encode(), 0)
     launcher = LocalLauncher(
         folder=folder,
@@ -40,14 +65,15 @@ def main() -> None:
         python=arguments.worker_python,
         log=lambda number: folder / f"hub-{name}-worker-{number}.log",
     )
-    if arguments.workers:
-        launcher.start(
-            "hub", arguments.workers, None, DEFAULT_OFFER
-        )  # first, so that they load their modules while we load ours
-    _serve(folder, name, arguments.idle_timeout_s, launcher, arguments.ready_fd)
+    if arguments.workers:  # first, so that they load their modules while we load ours
+        launcher.start("hub", arguments.workers, None, DEFAULT_OFFER)
+    try:
+        _serve(arguments, launcher, announce)
+    finally:
+        launcher.stop()
 
 
-def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher, ready_fd: int) -> None:
+def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[[str], None]) -> None:
     from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
     from nbqueue.core.dispatcher import Dispatcher
@@ -56,13 +82,13 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
     from nbqueue.wire.private import secure_folder
     from nbqueue.wire.versions import own_versions
 
-    files = HubFiles(folder, name)
+    files = HubFiles(Path(arguments.folder), arguments.name)
     options = HubOptions(
         socket=files.socket,
         token=secrets.token_bytes(32),
         epoch=secrets.token_bytes(16),
         versions=own_versions(),
-        idle_timeout_s=idle_timeout,
+        idle_timeout_s=arguments.idle_timeout_s,
     )
     blobs = BlobStore(files.blob_roots)
     blobs.destroy()  # what a hub of this name left behind when it was killed
@@ -75,6 +101,7 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
         blobs=blobs,
         workers=launcher,
         pid=os.getpid(),
+        open_remote_door=_remote_door(arguments, blobs) if arguments.bind else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: hub.stop())
@@ -90,8 +117,7 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
             log=str(files.log),
         )
     )
-    os.write(ready_fd, b"1")
-    os.close(ready_fd)
+    announce(hub.remote_endpoint)
     gc.collect()
     gc.freeze()  # what is here now stays: no need to look at it again and again
     gc.set_threshold(10_000)  # messages come and go without cycles
@@ -101,6 +127,15 @@ def _serve(folder: Path, name: str, idle_timeout: float, launcher: LocalLauncher
         files.connection.unlink(missing_ok=True)
         hub.close()
         blobs.destroy()
+
+
+def _remote_door(arguments: HubArguments, blobs: BlobStore) -> Callable[[Host, BaseSelector], RemoteDoor]:
+    """How to open the door for other machines; ZeroMQ is loaded only by hubs that have one."""
+    from nbqueue.brokers.zmq.curve import read_hub_keys
+    from nbqueue.brokers.zmq.remote_door import RemoteDoor
+
+    keys = read_hub_keys(Path(arguments.keys))
+    return lambda host, selector: RemoteDoor(arguments.bind, keys, host, selector, blobs=blobs)
 
 
 if __name__ == "__main__":

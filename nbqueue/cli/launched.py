@@ -18,14 +18,13 @@ def main() -> None:
     name = f"{socket.gethostname()}-{os.getpid()}"
     zygote = ZygoteProcess(name, slots=int(slots))
 
-    import logging
-
+    from nbqueue.cli.log import log_events
     from nbqueue.core.routing import decode_offer
     from nbqueue.errors import NBQueueError
     from nbqueue.settings import Settings
     from nbqueue.worker.program import work
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    log_events()
     settings = Settings.load(hub_name=hub_name, runtime_dir=folder)
     try:
         work(settings, int(slots), name, zygote=zygote, offer=decode_offer(offer), lifeline=sys.stdin.fileno())

@@ -14,7 +14,9 @@ import click
 
 from nbqueue._version import __version__
 from nbqueue.cli import control
+from nbqueue.cli.key import key
 from nbqueue.cli.revoke import revoke
+from nbqueue.cli.serve import hub
 from nbqueue.errors import NBQueueError
 from nbqueue.settings import Settings
 
@@ -132,6 +134,10 @@ def _wait_for_end(files: HubFiles) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+main.add_command(hub)
+main.add_command(key)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,31 @@ from pathlib import Path
 from typing import Any, Self
 
 from nbqueue.brokers.base import Broker
-from nbqueue.brokers.registry import open_broker
+from nbqueue.brokers.registry import invite, open_broker
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
-from nbqueue.client.options import check_names
+from nbqueue.client.options import check_names, duration_s
 from nbqueue.client.recall import ANSWER_TIMEOUT_S, revoke_by_id
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, NoDisplay, Submitter
 from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 from nbqueue.errors import BrokerUnavailable, NoWorkers
-from nbqueue.settings import Settings
+from nbqueue.settings import Settings, is_on_this_machine, shown_url
+from nbqueue.wire.keyfile import is_key_text
 from nbqueue.wire.versions import installed_versions
+
+
+class Line(str):
+    """A line for a shell: shown as it is to be pasted."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class WorkerGroup:
@@ -54,8 +64,10 @@ class App:
         self,
         url: str | None = None,
         *,
+        token: str | Path | None = None,
         name: str | None = None,
         workers: int | None = None,
+        encrypt: bool | None = None,
         runtime_dir: Path | None = None,
         display: Display | None = None,
     ) -> None:
@@ -63,13 +75,25 @@ class App:
 
         Args:
             url: None: `NBQUEUE_URL`, else the embedded broker of this user.
+            token: The file with the key for a broker elsewhere, or the key itself; None: `NBQUEUE_KEY_FILE`, else the
+                usual file.
             name: Which embedded broker; None: that of this Python environment.
             workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0:
             none.
+            encrypt: Hide tasks and results from whoever can read a broker elsewhere; None: `NBQUEUE_ENCRYPT`.
             runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
             display: How runs are shown; None: not at all.
         """
-        self.settings = Settings.load(url=url, hub_name=name, workers=workers, runtime_dir=runtime_dir)
+        is_key = isinstance(token, str) and is_key_text(token)
+        self.settings = Settings.load(
+            url=url,
+            hub_name=name,
+            workers=workers,
+            runtime_dir=runtime_dir,
+            encrypt=encrypt,
+            token=token if is_key else None,
+            key_file=None if is_key else token,
+        )
         self.display: Display = display or NoDisplay()
         self._lock = threading.Lock()
         self._broker: Broker | None = None
@@ -105,7 +129,7 @@ class App:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<App {self.settings.url} {self.settings.hub_name!r}>"
+        return f"<App {shown_url(self.settings.url)} {self.settings.hub_name!r}>"
 
     def connection(self) -> tuple[Link, Broker]:
         """The live connection; a new one when there is none, or when the last one died."""
@@ -129,6 +153,8 @@ class App:
     def _ask_for_workers(self, link: Link) -> None:
         """Ask for local slots once; again with the next call when they could not be started."""
         started = self._workers_started
+        if not is_on_this_machine(self.settings.url):
+            return  # its cores are not ours to count
         if self.settings.workers and (started is None or (started.done() and started.exception() is not None)):
             _, self._workers_started = link.start_workers(self.settings.workers)
 
@@ -236,6 +262,13 @@ class App:
         except TimeoutError:
             raise NoWorkers(f"{slots} workers were not connected after {timeout:g} s") from None
         return WorkerGroup(link, request, slots, connected)
+
+    def invite(self, ttl: float | str = "1h", *, tags: Iterable[str] = (), slots: int | None = None) -> Line:
+        """A line to paste on another machine, which then works for this user's hub; see `nbqueue.invite`."""
+        if slots is not None and slots < 1:
+            raise ValueError(f"slots must be 1 or more, not {slots}")
+        invitation = invite(self.settings, ttl_s=duration_s(ttl), tags=check_names("tags", tags), slots=slots)
+        return Line(invitation.line)
 
     # -- looking and control -------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -79,6 +80,20 @@ def check_names(what: str, names: object) -> tuple[str, ...]:
     is_good = isinstance(listed, Collection) and all(map(_is_name, listed))
     _check(what, names, is_good, "names without spaces and commas")
     return tuple(sorted(set(listed)))  # type: ignore[call-overload]  # checked in the line above
+
+
+def duration_s(value: object) -> float:
+    """Seconds from a number, or from "90s", "30m", "1h", "2d".
+
+    Raises:
+        ValueError: It is neither, or not above 0.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value) if isinstance(value, str) else None
+    if found is not None:
+        value = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise ValueError(f'a duration is a number of seconds, or "30m", "1h" and the like, not {value!r}')
+    return float(value)
 
 
 def _is_name(value: object) -> bool:

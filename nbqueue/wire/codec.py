@@ -30,7 +30,7 @@ Message = TypeVar("Message")
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(messages: Sequence[msgspec.Struct]) -> bytearray:
+def encode(messages: Sequence[msgspec.Struct], *, max_bytes: int = MAX_PACKET_BYTES) -> bytearray:
     """One packet with these messages.
 
     Raises:
@@ -39,8 +39,8 @@ def encode(messages: Sequence[msgspec.Struct]) -> bytearray:
     packet = bytearray(_HEADER.size)
     _encoder.encode_into(messages, packet, _HEADER.size)
     size = len(packet) - _HEADER.size
-    if size > MAX_PACKET_BYTES:
-        raise ProtocolError(f"a packet of {size} bytes is over the limit of {MAX_PACKET_BYTES}")
+    if size > max_bytes:
+        raise ProtocolError(f"a packet of {size} bytes is over the limit of {max_bytes}")
     _HEADER.pack_into(packet, 0, MAGIC, size)
     return packet
 
@@ -48,8 +48,9 @@ def encode(messages: Sequence[msgspec.Struct]) -> bytearray:
 class PacketReader(Generic[Message]):
     """Finds the messages of one direction in a stream of bytes, however it is cut."""
 
-    def __init__(self, message_types: Any) -> None:
-        """Read messages of the union *message_types*; everything else is refused."""
+    def __init__(self, message_types: Any, *, max_bytes: int = MAX_PACKET_BYTES) -> None:
+        """Read messages of the union *message_types*, in packets of up to *max_bytes*; everything else is refused."""
+        self._max_bytes = max_bytes
         self._decoder = msgspec.msgpack.Decoder(list[message_types])
         self._data: bytes | bytearray = b""
         self._at = 0
@@ -82,8 +83,8 @@ class PacketReader(Generic[Message]):
         magic, length = _HEADER.unpack_from(self._data, self._at)
         if magic != MAGIC:
             raise OutOfStep(_why_not_ours(bytes(self._data[self._at : self._at + 64])))
-        if length > MAX_PACKET_BYTES:
-            raise OutOfStep(f"a packet of {length} bytes is over the limit of {MAX_PACKET_BYTES}")
+        if length > self._max_bytes:
+            raise OutOfStep(f"a packet of {length} bytes is over the limit of {self._max_bytes}")
         if start + length > len(self._data):
             return None
         self._at = start + length

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
 import secrets
 import stat
@@ -35,6 +34,11 @@ def format_key(key: SealingKey) -> str:
     return PREFIX + base64.urlsafe_b64encode(key.secret).decode().rstrip("=")
 
 
+def is_key_text(text: str) -> bool:
+    """Whether it is meant as a key, not as the path of a file with one."""
+    return text.strip().startswith(PREFIX)
+
+
 def parse_key(text: str) -> SealingKey:
     """The key of a line.
 
@@ -57,19 +61,9 @@ def load_keys(path: Path) -> list[SealingKey]:
     Raises:
         KeyFileError: There is none, it is damaged, or others can read or replace it.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise KeyFileError(
-            f"there is no key file {path}: copy it from the machine of the notebook; `nbqueue key` there tells how"
-        ) from None
-    except OSError as error:
-        raise KeyFileError(f"the key file {path} cannot be opened safely: {error.strerror}") from error
-    try:
-        _check(path, os.fstat(descriptor))
-        text = os.read(descriptor, _MAX_FILE_BYTES).decode(errors="replace")
-    finally:
-        os.close(descriptor)
+    text = read_private(path, "copy it from the machine of the notebook; `nbqueue key` there tells how").decode(
+        errors="replace"
+    )
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
         raise KeyFileError(f"the key file {path} is empty: delete it, and the next use makes a new one")
@@ -86,8 +80,45 @@ def load_or_make_keys(path: Path) -> list[SealingKey]:
     return load_keys(path)
 
 
+def add_new_key(path: Path) -> list[SealingKey]:
+    """Put a new key before those of a file, so that it seals from now on. Raises as `write_private` does."""
+    keys = [SealingKey(secrets.token_bytes(KEY_BYTES)), *load_keys(path)]
+    unfinished = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+    write_private(unfinished, "".join(f"{format_key(key)}\n" for key in keys).encode())
+    unfinished.replace(path)
+    return keys
+
+
 def make_key_file(path: Path) -> None:
-    """Write a new key; a file that appears meanwhile wins.
+    """Write a new key; a file that appears meanwhile wins. Raises as `write_private` does."""
+    write_private(path, f"{format_key(SealingKey(secrets.token_bytes(KEY_BYTES)))}\n".encode())
+
+
+def read_private(path: Path, advice: str) -> bytes:
+    """What stands in a file of secrets.
+
+    Args:
+        path: Not a link.
+        advice: What to do when there is no such file.
+
+    Raises:
+        KeyFileError: There is none, or others can read or replace it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise KeyFileError(f"there is no key file {path}: {advice}") from None
+    except OSError as error:
+        raise KeyFileError(f"the key file {path} cannot be opened safely: {error.strerror}") from error
+    try:
+        _check(path, os.fstat(descriptor))
+        return os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, data: bytes) -> bool:
+    """Make a file of secrets, private from its first byte; False when there is one already, which stays as it is.
 
     Raises:
         KeyFileError: It cannot be written, or its folder is open to others.
@@ -98,16 +129,18 @@ def make_key_file(path: Path) -> None:
         unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            with open(descriptor, "w") as file:
-                file.write(format_key(SealingKey(secrets.token_bytes(KEY_BYTES))) + "\n")
+            with open(descriptor, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(descriptor)
-            with contextlib.suppress(FileExistsError):  # two processes at once: both use the first one's
-                os.link(unfinished, path, follow_symlinks=False)
+            os.link(unfinished, path, follow_symlinks=False)  # two processes at once: the first one's counts
+        except FileExistsError:
+            return False
         finally:
             unfinished.unlink()
     except OSError as error:
         raise KeyFileError(f"the key file {path} cannot be made: {error.strerror}; set NBQUEUE_KEY_FILE") from error
+    return True
 
 
 def _check(path: Path, status: os.stat_result) -> None:

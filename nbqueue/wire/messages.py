@@ -126,6 +126,14 @@ class Command(_Message):
     worker_ids: list[bytes] | None
 
 
+class Invite(_Message):
+    """Let the holder of this key join as a worker, if it comes in time."""
+
+    request: int
+    public_key: str
+    ttl_s: float
+
+
 class Shutdown(_Message):
     """Stop the hub and its workers."""
 
@@ -202,6 +210,15 @@ class WereAsked(_Message):
     """Who was given an order."""
 
     asked: Asked
+
+
+class Invited(_Message):
+    """Where an invited worker finds the hub, or why nobody can be invited."""
+
+    request: int
+    endpoint: str = ""  #: as the hub listens
+    server_key: str = ""
+    error: str = ""
 
 
 class Answered(_Message):
@@ -345,6 +362,7 @@ FromPeer = (
     | StopWorkers
     | Purge
     | Command
+    | Invite
     | Shutdown
     | Goodbye
     | Register
@@ -369,6 +387,7 @@ ToClientPeer = (
     | Purged
     | WereAsked
     | Answered
+    | Invited
 )
 ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held | Carry
 ToSlot = RunChunk | Forgotten

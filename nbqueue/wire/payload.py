@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -187,6 +187,23 @@ def is_plain(items: list[Any]) -> bool:
     if types == {tuple}:
         types = set(map(type, chain.from_iterable(items)))
     return types <= _PLAIN
+
+
+def map_packed(payload: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The block with `change` done to each of its packed values; plain values are left as they are.
+
+    Raises:
+        ProtocolError: It is no block.
+    """
+    if payload[:1] != b"E":
+        return payload
+    try:
+        values = _decode_list(memoryview(payload)[1:])
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a block of values: {error}") from None
+    changed = [change(packed) for packed in values]
+    is_same = all(new is old for new, old in zip(changed, values, strict=True))
+    return payload if is_same else b"E" + _encode_list(changed)
 
 
 class PackedValues:

@@ -9,20 +9,26 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from nbqueue.errors import BrokerUnavailable
+from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, UnsafeConnectionFile
 from nbqueue.worker.zygote_process import ZygoteProcess
 
 if TYPE_CHECKING:
     from nbqueue.brokers.base import Broker
+    from nbqueue.core.exchange import WorkerInfo
     from nbqueue.core.routing import Offer
     from nbqueue.settings import Settings
+    from nbqueue.worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
 #: How long a worker that the hub itself started waits for the hub to listen.
 HUB_TIMEOUT_S = 15.0
+#: Pauses between attempts to reach a broker that is gone grow up to this.
+MAX_RETRY_S = 15.0
 
 
 def work(
@@ -33,6 +39,7 @@ def work(
     zygote: ZygoteProcess,
     offer: Offer | None = None,
     lifeline: int | None = None,
+    grace_s: float = 0.0,
 ) -> None:
     """Run tasks in *slots* slots until the broker ends, SIGTERM or SIGINT.
 
@@ -43,63 +50,156 @@ def work(
         zygote: Just started; it is ended with the work.
         offer: Which work to take; None: whatever asks for nothing special.
         lifeline: A descriptor of the hub that started this process; its end is ours.
+        grace_s: So long what runs may go on after the first signal; the second one stops it.
 
     Raises:
         BrokerUnavailable: There is none, or it died.
     """
+    from nbqueue.worker.supervisor import TakenForDead
+
+    worker = _Worker(settings, slots, name, offer, lifeline, grace_s)
     while True:
         try:
-            _supervise(settings, slots, name, zygote, offer, lifeline)
-        except BrokerUnavailable as error:
-            if lifeline is not None or not _is_fenced(error):
+            return worker.work_once(zygote)
+        except TakenForDead as error:  # the broker lives: this process was frozen
+            if lifeline is not None:
                 raise
             logger.warning("begins anew: %s", error)
-        else:
-            return
-        finally:
-            zygote.close()
         zygote = ZygoteProcess(name, slots=slots)
 
 
-def _is_fenced(error: BrokerUnavailable) -> bool:
-    """Whether the broker lives, and only took this supervisor for dead: it was frozen, or the network was away."""
-    from nbqueue.worker.supervisor import TakenForDead
-
-    return isinstance(error, TakenForDead)
-
-
-def _supervise(
-    settings: Settings, slots: int, name: str, zygote: ZygoteProcess, offer: Offer | None, lifeline: int | None
+def work_on(
+    settings: Settings,
+    slots: int,
+    name: str,
+    *,
+    zygote: ZygoteProcess,
+    offer: Offer,
+    grace_s: float,
+    announce: Callable[[WorkerInfo], None],
 ) -> None:
-    from nbqueue.core.exchange import WorkerInfo
-    from nbqueue.core.routing import Offer
-    from nbqueue.wire.versions import own_versions
-    from nbqueue.worker.limits import WorkerLimits
-    from nbqueue.worker.supervisor import Supervisor
+    """Run tasks until SIGTERM or SIGINT, through everything that happens to a broker on another machine.
 
-    broker = _find_broker(settings, lifeline)
-    zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
-    info = WorkerInfo(
-        worker_id=os.urandom(16),
-        name=name,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        slots=slots,
-        prefetch=slots,
-        offer=offer or Offer(),
-        versions=own_versions(),
-    )
-    port = broker.open_worker(info)
-    limits = WorkerLimits(settings.memory_limit_bytes or None, settings.max_tasks_per_child or None)
-    supervisor = Supervisor(
-        port, zygote, slots=slots, name=name, worker_id=info.worker_id, limits=limits, lifeline=lifeline
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, frame: supervisor.stop())
-    gc.collect()
-    gc.freeze()  # what is here now stays: no need to look at it again and again
-    gc.set_threshold(10_000)  # messages come and go without cycles
-    supervisor.serve()
+    A broker that is gone is tried again, and joined anew. Takes what `work` takes; *announce* is called whenever the
+    worker has joined.
+
+    Raises:
+        NBQueueError: What trying again cannot change: a wrong key, versions that do not fit.
+    """
+    _Worker(settings, slots, name, offer, None, grace_s, announce).work_on(zygote)
+
+
+class _Worker:
+    """One process's life as a worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slots: int,
+        name: str,
+        offer: Offer | None,
+        lifeline: int | None,
+        grace_s: float,
+        announce: Callable[[WorkerInfo], None] = lambda info: None,
+    ) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._name = name
+        self._offer = offer
+        self._lifeline = lifeline
+        self._grace_s = grace_s
+        self._announce = announce
+        self._supervisor: Supervisor | None = None
+        self._signals = 0
+
+    def work_on(self, zygote: ZygoteProcess) -> None:
+        """Work, and join again when the broker was lost."""
+        failures = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        while True:
+            joined_at = time.monotonic()
+            try:
+                self.work_once(zygote)
+            except (EnvironmentMismatch, UnsafeConnectionFile):
+                raise
+            except BrokerUnavailable as error:
+                if self._signals:
+                    return
+                failures = failures + 1 if time.monotonic() - joined_at < MAX_RETRY_S else 1
+                retry_s = min(2.0 ** (failures - 1), MAX_RETRY_S)
+                logger.warning("broker lost: %s", error, extra={"retry_s": retry_s})
+                if self._pause(retry_s):
+                    return
+            else:
+                return
+            zygote = ZygoteProcess(self._name, slots=self._slots)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait; True when a signal has come meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not self._signals and (remaining_s := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining_s, 0.1))
+        return bool(self._signals)
+
+    def work_once(self, zygote: ZygoteProcess) -> None:
+        """Join the broker and work until the end, or until the broker is lost."""
+        try:
+            self._supervise(zygote)
+        finally:
+            zygote.close()
+
+    def _supervise(self, zygote: ZygoteProcess) -> None:
+        from nbqueue.core.exchange import WorkerInfo
+        from nbqueue.core.routing import Offer
+        from nbqueue.wire.versions import own_versions
+        from nbqueue.worker.limits import WorkerLimits
+        from nbqueue.worker.supervisor import Supervisor
+
+        broker = _find_broker(self._settings, self._lifeline)
+        zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
+        info = WorkerInfo(
+            worker_id=os.urandom(16),
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            slots=self._slots,
+            prefetch=self._slots,
+            offer=self._offer or Offer(),
+            versions=own_versions(),
+        )
+        self._supervisor = Supervisor(
+            broker.open_worker(info),
+            zygote,
+            slots=self._slots,
+            name=self._name,
+            worker_id=info.worker_id,
+            limits=WorkerLimits(self._settings.memory_limit_bytes or None, self._settings.max_tasks_per_child or None),
+            lifeline=self._lifeline,
+            grace_s=self._grace_s,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if self._signals:
+            self._supervisor.drain()  # it came while we were joining
+        self._announce(info)
+        gc.collect()
+        gc.freeze()  # what is here now stays: no need to look at it again and again
+        gc.set_threshold(10_000)  # messages come and go without cycles
+        try:
+            self._supervisor.serve()
+        finally:
+            self._supervisor = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The first signal lets what runs come to its end, the second stops it."""
+        self._signals += 1
+        if self._supervisor is None:
+            return
+        if self._signals == 1:
+            self._supervisor.drain()
+        else:
+            self._supervisor.stop()
 
 
 def _find_broker(settings: Settings, lifeline: int | None) -> Broker:
@@ -107,7 +207,7 @@ def _find_broker(settings: Settings, lifeline: int | None) -> Broker:
     from nbqueue.brokers.registry import open_broker
 
     deadline = time.monotonic() + HUB_TIMEOUT_S
-    while (broker := open_broker(settings.url, settings, start=False)) is None:
+    while (broker := open_broker(settings.url, settings, start=False, role="worker")) is None:
         if lifeline is None:
             raise BrokerUnavailable("no hub runs on this machine: a notebook that uses nbqueue starts it")
         if time.monotonic() > deadline or select.select([lifeline], [], [], 0.01)[0]:

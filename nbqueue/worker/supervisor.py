@@ -70,8 +70,12 @@ class Supervisor:
         limits: WorkerLimits = NO_WORKER_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         lifeline: int | None = None,
+        grace_s: float = 0.0,
     ) -> None:
-        """Use *slots* slots forked by *zygote*; end when the descriptor *lifeline* closes."""
+        """Use *slots* slots forked by *zygote*; end when the descriptor *lifeline* closes.
+
+        When it drains, what runs has *grace_s* seconds to end.
+        """
         self._port = port
         self._zygote = zygote
         self._name = name
@@ -81,10 +85,12 @@ class Supervisor:
         self._limits = limits
         self._warden = Warden(limits, name=name, now=clock())
         self._lifeline = lifeline
+        self._grace_s = grace_s
         self._slots: list[SlotProcess[Work]] = [fork_slot(zygote) for _ in range(slots)]
         self._waiting: deque[Work] = deque()
         self._functions: dict[bytes, bytes] = {}
         self._is_stopping = False
+        self._drain_until: float | None = None  # when what still runs is given up
         self._stop_reader, self._stop_writer = os.pipe()
         self._heartbeat_at = clock()
         self._selector = selectors.DefaultSelector()
@@ -105,7 +111,7 @@ class Supervisor:
             BrokerUnavailable: The broker is gone, or has taken this supervisor for dead.
         """
         try:
-            while not self._is_stopping:
+            while not self._is_stopping and not self._is_drained:
                 self.run_once(timeout_s=self._patience_s())
         finally:
             self._shut_down()
@@ -123,8 +129,8 @@ class Supervisor:
                 case ZygoteProcess() as zygote:
                     for death in zygote.deaths():
                         self._take_death(death)
-                case int():
-                    self._is_stopping = True
+                case int() as descriptor:
+                    self._take_signal(b"!" if descriptor == self._lifeline else os.read(descriptor, 16))
                 case None:
                     for message in self._port.receive():
                         self._take_from_broker(message)
@@ -134,6 +140,27 @@ class Supervisor:
     def stop(self) -> None:
         """Let `serve` return; may be called by a signal handler."""
         os.write(self._stop_writer, b"!")
+
+    def drain(self) -> None:
+        """Take nothing new, and let `serve` return when all that runs has ended; may be called by a signal handler."""
+        os.write(self._stop_writer, b".")
+
+    def _take_signal(self, signals: bytes) -> None:
+        if b"!" in signals:
+            self._is_stopping = True
+        elif self._drain_until is None:
+            self._drain_until = self._clock() + self._grace_s
+            running = sum(slot.work is not None for slot in self._slots)
+            logger.info("draining", extra={"running": running, "grace_s": self._grace_s})
+            self._port.resize(slots=0, prefetch=0)
+            while self._waiting:
+                self._hand_back(self._waiting.pop())
+
+    @property
+    def _is_drained(self) -> bool:
+        if self._drain_until is None:
+            return False
+        return self._clock() >= self._drain_until or all(slot.work is None for slot in self._slots)
 
     def _patience_s(self) -> float:
         now = self._clock()
@@ -194,7 +221,11 @@ class Supervisor:
             case Deliver(delivery):
                 if delivery.function is not None:
                     self._functions[delivery.digest] = delivery.function
-                self._waiting.append(Work(delivery, self._clock()))
+                work = Work(delivery, self._clock())
+                if self._drain_until is not None:
+                    self._hand_back(work)  # it was on its way when we began to drain
+                    return
+                self._waiting.append(work)
                 self._fill_slots()
             case Stop(holder):
                 self._stop_items(holder)

@@ -35,7 +35,10 @@ from nbqueue.brokers.redis.server import ask
 from nbqueue.brokers.sealed import SealedBroker
 from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection
+from nbqueue.brokers.zmq.curve import HubKeys, new_pair
 from nbqueue.brokers.zmq.hub import Hub, HubOptions
+from nbqueue.brokers.zmq.remote import RemoteBroker
+from nbqueue.brokers.zmq.remote_door import RemoteDoor
 from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Delivery, HeldClaims, Note, OutputNote, Receipt, WorkerInfo
 from nbqueue.core.inspection import Inspection
@@ -147,14 +150,14 @@ class MemoryTransport:
 class ZmqTransport:
     """A hub behind a real socket, stepped by the test."""
 
-    def __init__(self, clock, limits):
+    def __init__(self, clock, limits, open_remote_door=None):
         self._folder = Path(tempfile.mkdtemp(prefix="nbq-"))
         self._dispatcher = Dispatcher(rng=random.Random(0), limits=limits)
         self._token = b"t" * 32
         options = HubOptions(
             socket=self._folder / "hub.sock", token=self._token, epoch=b"epoch", versions=own_versions()
         )
-        self._hub = Hub(options, dispatcher=self._dispatcher, clock=clock)
+        self._hub = Hub(options, dispatcher=self._dispatcher, clock=clock, open_remote_door=open_remote_door)
         connection = Connection(
             protocol=PROTOCOL_VERSION,
             pid=os.getpid(),
@@ -218,6 +221,22 @@ class ZmqTransport:
         self._opener.shutdown()
         self._hub.close()
         shutil.rmtree(self._folder)
+
+
+class TcpTransport(ZmqTransport):
+    """The same hub, reached as from another machine."""
+
+    def __init__(self, clock, limits):
+        keys = HubKeys(server=new_pair(), client=new_pair(), worker=new_pair())
+        super().__init__(
+            clock, limits, lambda host, selector: RemoteDoor("tcp://127.0.0.1:*", keys, host, selector, blobs=None)
+        )
+        endpoint = self._hub.remote_endpoint
+        self.open_client = self._opening(RemoteBroker(endpoint, keys.credentials("client")).open_client)
+        self.open_worker = self._opening(RemoteBroker(endpoint, keys.credentials("worker")).open_worker)
+
+    def _opening(self, open_port):
+        return lambda who: self._open(lambda: open_port(who))
 
 
 class SealedTransport(MemoryTransport):
@@ -347,6 +366,7 @@ TRANSPORTS = {
     "memory": MemoryTransport,
     "sealed": SealedTransport,
     "zmq": ZmqTransport,
+    "tcp": TcpTransport,
     "redis": RedisTransport,
     "old-redis": OldRedisTransport,
 }

@@ -23,7 +23,7 @@ LEASE_S = 15.0
 STEP_S = 5.0
 MAX_WORKERS = 6
 #: Histories per broker; more for a long look: NBQUEUE_EXAMPLES=20 draws twenty times as many.
-EXAMPLES = {"memory": 200, "sealed": 30, "zmq": 60, "redis": 40, "old-redis": 10}
+EXAMPLES = {"memory": 200, "sealed": 30, "zmq": 60, "tcp": 20, "redis": 40, "old-redis": 10}
 
 options = st.builds(
     TaskOptions,

@@ -1,5 +1,6 @@
 """The commands, typed by hand."""
 
+import os
 import signal
 import sys
 import time
@@ -124,10 +125,10 @@ def test_a_worker_that_is_asked_to_end_gives_its_work_back(own_hub, wait_until, 
         return x, nbqueue.current_task().attempt
 
     results = app.map(slow, range(3), chunksize=1)
-    worker = start_worker(own_hub, "-c", "1")
+    worker = start_worker(own_hub, "-c", "1", "--grace", "0.2")
     wait_until(started.exists, "the first item")
 
-    # When it is interrupted
+    # When it is interrupted, and its work does not end within the grace
     worker.send_signal(number)
 
     # Then it ends soon and in good order, and another one takes over at once
@@ -135,6 +136,59 @@ def test_a_worker_that_is_asked_to_end_gives_its_work_back(own_hub, wait_until, 
     assert "Traceback" not in worker.stderr.read()
     start_worker(own_hub, "-c", "1")
     assert [0, 1, 2] == [x for x, _ in results.get(4)]
+
+
+def test_a_worker_that_is_asked_to_end_finishes_what_runs(own_hub, wait_until, tmp_path):
+    # Given a worker that runs an item, and holds more
+    app = own_hub.app(workers=0)
+    started, may_end = tmp_path / "started", tmp_path / "may end"
+
+    def slow(x):
+        started.touch()
+        while not may_end.exists():
+            time.sleep(0.01)
+        return x, nbqueue.current_task().attempt, os.getppid()
+
+    results = app.map(slow, range(3), chunksize=1)
+    worker = start_worker(own_hub, "-c", "1")
+    wait_until(started.exists, "the first item")
+
+    # When it is asked to end, and another one comes
+    worker.send_signal(signal.SIGTERM)
+    start_worker(own_hub, "-c", "1")
+    wait_until(lambda: app.inspect().stats()["slots"] == 1, "its slots are no longer offered")
+    may_end.touch()
+
+    # Then it ends when what it ran has ended; nothing ran twice, and the rest ran elsewhere
+    assert 0 == worker.wait(10)
+    ran = results.get(10)
+    assert [(0, 1), (1, 1), (2, 1)] == [(x, attempt) for x, attempt, _ in ran]
+    assert ran[0][2] != ran[1][2] == ran[2][2]
+    assert "draining running=1" in worker.stderr.read()
+
+
+def test_a_second_signal_stops_a_worker_at_once(own_hub, wait_until, tmp_path):
+    # Given a worker whose work takes longer than anybody waits
+    app = own_hub.app(workers=0)
+    started = tmp_path / "started"
+
+    def endless():
+        started.touch()
+        time.sleep(1000)
+
+    app.submit(endless)
+    worker = start_worker(own_hub, "-c", "1")
+    wait_until(started.exists, "the task")
+    slots = own_hub.slots()
+
+    # When it is asked to end twice
+    worker.send_signal(signal.SIGINT)
+    wait_until(lambda: app.inspect().stats()["slots"] == 0, "it drains")
+    worker.send_signal(signal.SIGINT)
+
+    # Then it is gone, and so are its slots
+    assert 0 == worker.wait(5)
+    wait_until(lambda: not any(slot.is_running() for slot in slots), "the end of its slots")
 
 
 def test_a_worker_started_by_hand_ends_with_the_hub(own_hub, wait_until):

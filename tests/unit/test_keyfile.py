@@ -8,6 +8,7 @@ import pytest
 
 from nbqueue.errors import KeyFileError
 from nbqueue.wire.keyfile import (
+    add_new_key,
     default_key_file,
     format_key,
     load_keys,
@@ -127,6 +128,16 @@ def test_several_keys_are_read_in_their_order(path):
     path.write_text(f"# new\n{format_key(first)}\n\n# until Friday\n{format_key(second)}\n")
 
     assert [first.id, second.id] == [key.id for key in load_keys(path)]
+
+
+def test_a_new_key_seals_and_the_old_one_still_opens(path):
+    [old] = load_or_make_keys(path)
+
+    new, *others = add_new_key(path)
+
+    assert [old.id] == [key.id for key in others]
+    assert [new.id, old.id] == [key.id for key in load_keys(path)]
+    assert ["key"] == os.listdir(path.parent)
 
 
 def test_a_key_as_text_comes_back():

@@ -7,9 +7,19 @@ from pathlib import Path
 import pytest
 
 from nbqueue import settings
-from nbqueue.settings import Settings, default_hub_name, default_runtime_dir, process_environment, usable_cores
+from nbqueue.settings import (
+    Settings,
+    default_hub_name,
+    default_runtime_dir,
+    is_on_this_machine,
+    process_environment,
+    shown_url,
+    usable_cores,
+)
 
 VARIABLES = {
+    "NBQUEUE_KEY_FILE": ("key_file", "/etc/nbqueue/key", Path("/etc/nbqueue/key")),
+    "NBQUEUE_ENCRYPT": ("encrypt", "1", True),
     "NBQUEUE_URL": ("url", "zmq://there", "zmq://there"),
     "NBQUEUE_RUNTIME_DIR": ("runtime_dir", "/short", Path("/short")),
     "NBQUEUE_HUB_NAME": ("hub_name", "mine", "mine"),
@@ -53,7 +63,8 @@ def test_every_variable_is_in_the_documentation(variable):
 
 
 def test_there_are_no_other_settings():
-    assert set(Settings.__struct_fields__) == {name for name, _, _ in VARIABLES.values()}
+    # A token is a secret: it has no variable, which every process of the user could read
+    assert set(Settings.__struct_fields__) == {name for name, _, _ in VARIABLES.values()} | {"token"}
 
 
 def test_an_argument_beats_the_variable():
@@ -121,3 +132,44 @@ def test_our_processes_have_the_same_environment_where_it_is_installed(monkeypat
     monkeypatch.setattr(settings.site, "getsitepackages", lambda: [home])
 
     assert dict(os.environ) == process_environment()
+
+
+def test_a_token_is_never_shown():
+    settings = Settings.load(token="nbqueue-key-1:secret")
+
+    assert "nbqueue-key-1:secret" == settings.token
+    assert "secret" not in f"{settings!r} {settings.token!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:secret@host:6379/0", "redis://user:***@host:6379/0"),
+        ("rediss://:se@cret@host", "rediss://:***@host"),
+        ("redis://user@host", "redis://user@host"),
+        ("redis://host/0", "redis://host/0"),
+        ("tcp://host:7913", "tcp://host:7913"),
+        ("embedded", "embedded"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url, shown):
+    assert shown == shown_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("embedded", True),
+        ("redis://localhost:6379", True),
+        ("tcp://127.0.0.1:7913", True),
+        ("tcp://[::1]:7913", True),
+        ("unix:///run/redis.sock", True),
+        ("redis+unix:///run/redis.sock", True),
+        ("tcp://0.0.0.0:7913", False),
+        ("tcp://[::]:7913", False),
+        ("redis://10.0.0.5", False),
+        ("redis://server", False),
+    ],
+)
+def test_an_address_of_this_machine_alone_is_known(url, is_here):
+    assert is_here is is_on_this_machine(url)

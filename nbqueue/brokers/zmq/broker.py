@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -232,10 +232,32 @@ class _Link:
         self._stream.close()
 
 
+class HubLink(Protocol):
+    """What a port needs of a connection to a hub."""
+
+    def fileno(self) -> int:
+        """Readable as long as `receive` or `flush` has something to do."""
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Queue a message for the next `flush`."""
+
+    def send_now(self, message: msgspec.Struct) -> bool:
+        """Send a small message at once, from any thread; False when that is not possible, and nothing has happened."""
+
+    def flush(self) -> None:
+        """Send what is queued."""
+
+    def receive(self) -> list[Any]:
+        """All that has arrived."""
+
+    def close(self, farewell: msgspec.Struct | None = None) -> None:
+        """Say goodbye and free the connection."""
+
+
 class ZmqClientPort(ClientPort):
     """A client's port to a hub."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: HubLink) -> None:
         self._link = link
 
     def fileno(self) -> int:
@@ -310,6 +332,11 @@ class ZmqClientPort(ClientPort):
         """See `ClientPort.stop_workers`."""
         self._link.send(StopWorkers(request))
 
+    def say(self, message: msgspec.Struct) -> None:
+        """Send something that is no client's everyday business."""
+        self._link.send(message)
+        self._link.flush()
+
     def shut_down(self) -> None:
         """Stop the hub and its workers."""
         self._link.send(Shutdown())
@@ -322,7 +349,7 @@ class ZmqClientPort(ClientPort):
 class ZmqWorkerPort(WorkerPort):
     """A supervisor's port to a hub."""
 
-    def __init__(self, link: _Link, info: WorkerInfo) -> None:
+    def __init__(self, link: HubLink, info: WorkerInfo) -> None:
         self._link = link
         link.send(Register(info))
 

@@ -37,10 +37,11 @@ class Line(Protocol):
 class Peer:
     """Somebody who speaks to the hub; nobody in particular before a good greeting."""
 
-    __slots__ = ("bad_packets", "identity", "line", "outbox", "role", "send_at")
+    __slots__ = ("bad_packets", "granted", "identity", "line", "outbox", "role", "send_at")
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, *, granted: str = "") -> None:
         self.line = line
+        self.granted = granted  #: the only role that its key allows; empty: it must know the hub's token
         self.identity = b""
         self.role = ""
         self.bad_packets = 0

@@ -12,13 +12,13 @@ import selectors
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from nbqueue.brokers.base import client_message, worker_message
 from nbqueue.brokers.workers import LocalWorkers, WorkerExit
-from nbqueue.brokers.zmq.doors import LocalDoor, Peer
+from nbqueue.brokers.zmq.doors import Host, LocalDoor, Peer
 from nbqueue.core.compatibility import why_unreadable
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import Discard, ToClient, ToWorker, Versions
@@ -39,6 +39,8 @@ from nbqueue.wire.messages import (
     Hello,
     Inspect,
     Inspected,
+    Invite,
+    Invited,
     Leave,
     Output,
     Ping,
@@ -61,6 +63,9 @@ from nbqueue.wire.messages import (
     WereAsked,
     WorkersStarted,
 )
+
+if TYPE_CHECKING:
+    from nbqueue.brokers.zmq.remote_door import RemoteDoor
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +128,9 @@ class Hub:
         blobs: BlobStore | None = None,
         workers: LocalWorkers | None = None,
         pid: int = 0,
+        open_remote_door: Callable[[Host, selectors.BaseSelector], RemoteDoor] | None = None,
     ) -> None:
+        """Serve peers of this machine and, if *open_remote_door* is given, of others."""
         self._options = options
         self._dispatcher = dispatcher
         self._clock = clock
@@ -132,6 +139,14 @@ class Hub:
         self._pid = pid
         self._selector = selectors.DefaultSelector()
         self._door = LocalDoor(options.socket, self, self._selector)
+        self._remote_door: RemoteDoor | None = None
+        if open_remote_door is not None:
+            try:
+                self._remote_door = open_remote_door(self, self._selector)
+            except BaseException:
+                self._door.close()
+                self._selector.close()
+                raise
         self._peers: dict[bytes, Peer] = {}  # those that were welcomed
         self._waiting_peers: dict[Peer, None] = {}  # those whose outbox is not empty
         self._discarded: dict[str, tuple[float, bytes | None]] = {}  # folders of large payloads: when, whose
@@ -145,6 +160,11 @@ class Hub:
         self._ticked_at = self._reaped_at = -1e9
         self._is_stopping = False
         self.bad_packets = 0
+
+    @property
+    def remote_endpoint(self) -> str:
+        """Where peers of other machines connect; empty: nowhere."""
+        return self._remote_door.endpoint if self._remote_door is not None else ""
 
     # -- loop ----------------------------------------------------------------------------------------------------------
 
@@ -171,6 +191,8 @@ class Hub:
         if self._workers is not None:
             self._workers.stop()
         self._door.close()
+        if self._remote_door is not None:
+            self._remote_door.close()
         self._selector.close()
 
     def _next_look_s(self) -> float:
@@ -247,7 +269,7 @@ class Hub:
             self._dispatcher.lose(peer.identity, "its connection ended", self._clock())
 
     def _welcome(self, peer: Peer, hello: Hello, now: float) -> None:
-        refusal = self._why_refused(hello)
+        refusal = self._why_refused(peer, hello)
         if refusal is not None:
             peer.line.send([refusal])
             return
@@ -260,10 +282,12 @@ class Hub:
             self._dispatcher.hello(peer.identity, now)
         self._answer(peer, Welcome(self._options.epoch))
 
-    def _why_refused(self, hello: Hello) -> Refused | None:
+    def _why_refused(self, peer: Peer, hello: Hello) -> Refused | None:
         if hello.protocol != PROTOCOL_VERSION:
             return Refused(f"the hub speaks protocol {PROTOCOL_VERSION}, this side {hello.protocol}", "environment")
-        if hello.token != self._options.token:
+        if peer.granted and hello.role != peer.granted:
+            return Refused(f"this key is that of a {peer.granted}, not of a {hello.role}")
+        if not peer.granted and hello.token != self._options.token:
             return Refused("the token is not this hub's: the connection file is of another hub", "token")
         if len(hello.identity) != IDENTITY_BYTES:
             return Refused(f"a peer is named by {IDENTITY_BYTES} bytes, not {len(hello.identity)}")
@@ -311,6 +335,8 @@ class Hub:
                 self._answer(peer, Purged(request, dispatcher.purge(queue, now)))
             case Command(request, order, worker_ids):
                 self._command(identity, request, order, worker_ids)
+            case Invite():
+                self._answer(peer, self._invite(message))
             case Shutdown():
                 self.stop()
             case Goodbye():
@@ -318,6 +344,17 @@ class Hub:
                 self._peers.pop(identity, None)
             case _:
                 self.take_rubbish(peer, f"a client sent {type(message).__name__}")
+
+    def _invite(self, wish: Invite) -> Invited:
+        door = self._remote_door
+        if door is None:
+            error = "this hub serves its own machine only: `nbqueue stop`, then `nbqueue hub --bind tcp://0.0.0.0:PORT`"
+            return Invited(wish.request, error=error)
+        try:
+            door.invite(wish.public_key, role="worker", ttl_s=wish.ttl_s)
+        except ValueError as refusal:
+            return Invited(wish.request, error=str(refusal))
+        return Invited(wish.request, door.endpoint, door.server_key)
 
     def _take_from_worker(self, peer: Peer, message: FromPeer, now: float) -> None:
         dispatcher, identity = self._dispatcher, peer.identity
