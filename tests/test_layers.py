@@ -33,6 +33,7 @@ TOP = LAYERS[0]
 PLACES = {
     "IPython": ("notebook",),
     "click": ("cli",),
+    "blake3": ("wire",),
     "cloudpickle": ("wire",),
     "cryptography": ("wire.seal",),
     "hiredis": ("brokers.redis",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import linecache
 import os
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 
 from nbqueue.core.compatibility import why_unreadable
 from nbqueue.core.exchange import Versions
@@ -107,10 +107,11 @@ def _pack(
     facts = _encode(
         [call, sources, environment.folder, environment.path, own_versions(), home(), sorted(requires.items())]
     )
-    digest = hashlib.blake2b(facts, digest_size=32)
+    is_large = sum(len(part) for part in parts) > INLINE_BYTES
+    digest = blake3(facts, max_threads=blake3.AUTO if is_large else 1)
     for part in parts:
         digest.update(part)
-    if sum(len(part) for part in parts) > INLINE_BYTES and blobs is not None:
+    if is_large and blobs is not None:
         packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
     else:
         packed = b"".join(parts)
