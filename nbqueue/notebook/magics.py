@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand, output_can_be_silenced
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
@@ -50,6 +51,8 @@ _OPTIONS = (
     argument("-n", "--name", help="what the card says"),
     argument("-q", "--queue", help="only workers that serve this queue"),
     argument("-t", "--tags", type=_names, help="only workers that have all these tags, such as gpu"),
+    argument("--timeout", type=float, metavar="S", help="end it when it has run for S seconds"),
+    argument("--memory", metavar="SIZE", help="end it when it takes more memory, such as 4G"),
     argument("--retries", type=int, default=0, help="run it again so often when it fails"),
     argument(
         "--progress-after", type=float, default=0.5, metavar="S", help="show a card when it takes longer than S seconds"
@@ -97,6 +100,26 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
         with rendered_here(self.shell):
             return self._run(parse_argstring(self.remote, ""), "%remote", line)
 
+    @no_var_expand
+    @line_magic
+    @magic_arguments()
+    @argument("what", nargs="?", default="status", choices=("status", "runs", "workers", "queues", "revoke"))
+    @argument("ids", nargs="*", metavar="ID", help="of runs, or the beginnings of their ids")
+    def nbq(self, line: str) -> Any:
+        """Look after what runs: ``%nbq runs``, ``%nbq workers``, ``%nbq revoke ID``."""
+        options = parse_argstring(self.nbq, line)
+        if options.what == "revoke":
+            if not options.ids:
+                raise UsageError("%nbq revoke: say which run, by its id or the beginning of it; `%nbq runs` lists them")
+            with rendered_here(self.shell):
+                reports = self._app().revoke(options.ids)
+                return reports[0] if isinstance(reports, list) and len(reports) == 1 else reports
+        if options.ids:
+            raise UsageError(f"%nbq {options.what} takes no ids")
+        with rendered_here(self.shell):
+            seen = self._app().inspect()
+            return seen if options.what == "status" else getattr(seen, options.what)()
+
     def _run(self, options: Any, line: str, cell: str) -> Any:
         remote = prepare(self.shell, line, cell, sent=options.sent, wanted=options.wanted)
         number = self.shell.execution_count - 1
@@ -119,6 +142,10 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
             chosen["queue"] = options.queue
         if options.tags:
             chosen["tags"] = options.tags
+        if options.timeout is not None:
+            chosen["time_limit"] = options.timeout
+        if options.memory is not None:
+            chosen["memory"] = options.memory
         return self._app().options(**chosen)
 
 
@@ -133,4 +160,22 @@ def _wait(handle: CellHandle, progress_after_s: float, label: str) -> None:
 
 def register(shell: Any, app: Callable[[], App]) -> None:
     """Make the magics known to *shell*; work goes to what *app* returns."""
-    shell.register_magics(NbqueueMagics(shell, app))
+    magics = NbqueueMagics(shell, app)
+    shell.register_magics(magics)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [matcher for matcher in matchers if getattr(matcher, "matcher_identifier", "") != _MATCHER]
+    matchers.append(_complete_options)
+
+
+_MATCHER = "nbqueue.options"
+
+
+@context_matcher(identifier=_MATCHER)
+def _complete_options(context: CompletionContext) -> dict[str, Any]:
+    """Options behind ``%%remote``, and only those."""
+    first = context.full_text.partition("\n")[0]
+    if not first.startswith("%%remote") or context.cursor_line > 0 or not context.token.startswith("-"):
+        return {"completions": []}
+    parser = NbqueueMagics.remote.parser
+    flags = sorted(flag for flag in parser._option_string_actions if flag.startswith(context.token))  # noqa: SLF001
+    return {"completions": [SimpleCompletion(flag, type="option") for flag in flags], "suppress": bool(flags)}

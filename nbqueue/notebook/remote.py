@@ -12,6 +12,8 @@ from nbqueue.client.submitter import Submitter
 from nbqueue.errors import NotSerializable
 from nbqueue.notebook.errors import CellSyntaxError
 from nbqueue.notebook.names import analyse, compile_cell
+from nbqueue.notebook.output import follow
+from nbqueue.notebook.pump import kernel_shell
 from nbqueue.notebook.remote_cell import VALUE, CellResult, Left, RemoteCell, Shown, run_cell, take_names
 from nbqueue.wire.blame import blame, line_of_use
 from nbqueue.wire.namespace import PackedNames, pack_names, unpack_names, unpackable
@@ -131,6 +133,8 @@ def submit_cell(submitter: Submitter, shell: Any, cell: RemoteCell) -> CellHandl
     """Send a cell to a worker."""
     handle = submitter.submit_as(CellHandle, run_cell, cell)
     handle.shell = shell
+    if kernel_shell() is None:
+        follow(handle)  # in a terminal; in a notebook it is followed like any task
     return handle
 
 

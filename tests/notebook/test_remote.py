@@ -221,3 +221,30 @@ def test_cancel_works_while_a_remote_cell_blocks(kernel):
     assert "TaskRevoked" == kernel.reply_to(cell)["ename"]
     [card] = kernel.shown_under(cell)
     assert "revoked" in card["text/plain"]
+
+
+def test_a_cell_can_be_limited_in_time(failing):
+    ename, text = failing("%%remote --timeout 0.3\nimport time; time.sleep(60)")
+
+    assert "TimeLimitExceeded" == ename
+    assert "0.3 s" in text
+
+
+def test_options_complete_on_the_first_line_and_nowhere_else(cell):
+    cell("def completed(text, at): return get_ipython().complete('', text, at)[1]")
+
+    assert ["['--noblock']"] == values(cell("completed('%%remote --no', 13)")[0])
+    assert ["True"] == values(cell("'--noblock' not in completed('%timeit --no', 12)")[0])
+
+
+def test_what_runs_can_be_listed_and_revoked(cell):
+    cell("import nbqueue, time\nnap = nbqueue.submit(time.sleep, 60)")
+
+    assert "sleep" in cell("%nbq runs")[0][0]["text/plain"]
+    cell("get_ipython().run_line_magic('nbq', f'revoke {nap.id[:8]}')")
+    assert ["'REVOKED'"] == values(cell("nap.exception(); nap.state")[0])
+
+
+def test_nonsense_for_nbq_is_refused(kernel):
+    for line in ("%nbq revoke", "%nbq runs 7", "%nbq dance"):
+        assert "UsageError" == kernel.reply_to(kernel.start(line))["ename"]
