@@ -1,4 +1,4 @@
-"""The suite is worth something: it fails for a broker that breaks any one of the five rules that matter most.
+"""The suite is worth something: it fails for a broker that breaks any one of the six rules that matter most.
 
 Each mutant is a copy of the whole project in which one rule is taken out of the source; then the suite runs as it is,
 until its first failure.
@@ -60,6 +60,9 @@ LUA_MUTANTS = {
         ),
         Change(f"{LUA}/worker.lua", "  if run then changed(run) end", "  if run then changed(run, true) end"),
     ],
+    "no routing": [
+        Change(f"{LUA}/workers.lua", "  if not contains(worker.queues, flat[1]) then return false end\n", ""),
+    ],
 }
 
 MUTANTS = {
@@ -97,6 +100,10 @@ MUTANTS = {
             "            self._changed(run, now)\n        elif final:\n",
             "            self._changed(run, now, tell=False)\n        elif final:\n",
         ),
+    ],
+    # Work is given to whoever has a free slot, whatever queue it was put on.
+    "no routing": [
+        Change("core/routing.py", "    if route.queue not in offer.queues:\n", "    if False:\n"),
     ],
 }
 

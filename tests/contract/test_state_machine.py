@@ -9,12 +9,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from nbqueue.core.retry import RetryPolicy
+from nbqueue.core.routing import DEFAULT_OFFER, Offer, serves
 from nbqueue.core.states import HELD, TERMINAL, WAITING, State
 from nbqueue.core.task import Failed, Killed, Outcome, Released, Stopped, Succeeded, TaskOptions
 
@@ -39,6 +41,14 @@ options = st.builds(
     countdown_s=st.sampled_from([0.0, 0.0, 0.0, 4.0]),
     expires_s=st.sampled_from([None, None, None, 7.0]),
     chunksize=st.sampled_from([1, 2, 3, None]),
+    queue=st.sampled_from(["default", "default", "other"]),
+    tags=st.sampled_from([(), (), ("gpu",), ("big", "gpu")]),
+)
+offers = st.builds(
+    Offer,
+    queues=st.sampled_from([("default",), ("default", "other"), ("other",)]),
+    tags=st.sampled_from([(), ("gpu",), ("big", "gpu")]),
+    only_tagged=st.sampled_from([False, False, True]),
 )
 wall_times = st.sampled_from([1e-6, 0.01, 1.0])
 numbers = st.integers(0, 10**6)  # picks one of what is there, however much that is
@@ -253,9 +263,9 @@ class BrokerMachine(RuleBasedStateMachine):
     # -- rules: supervisors --------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.workers) < MAX_WORKERS)
-    @rule(slots=st.integers(1, 3), prefetch=st.integers(0, 1))
-    def a_worker_joins(self, slots, prefetch):
-        worker = self.broker.worker(slots, prefetch)
+    @rule(slots=st.integers(1, 3), prefetch=st.integers(0, 1), offer=offers)
+    def a_worker_joins(self, slots, prefetch, offer=DEFAULT_OFFER):
+        worker = self.broker.worker(slots, prefetch, **msgspec.structs.asdict(offer))
         self.workers.append(worker)
         self.heard_at[worker] = self.now
         self.observe()
@@ -391,6 +401,8 @@ class BrokerMachine(RuleBasedStateMachine):
             delivery = claim.delivery
             assert claim.worker in self.heard_at, "a dead supervisor was given work"
             assert delivery.token not in self.claims
+            route = self.runs[delivery.run_id].options.route
+            assert serves(claim.worker.info.offer, route), "a supervisor was given what it does not serve"
             for item in self.runs[delivery.run_id].items[delivery.start : delivery.stop]:
                 former = self.claims.get(item.token)
                 if former is not None and former.worker in dying:  # it died before this delivery was made
@@ -454,13 +466,16 @@ class BrokerMachine(RuleBasedStateMachine):
             assert sum(state in (State.FAILURE, State.LOST, State.EXPIRED) for state in states) == counts.failed
             assert states.count(State.REVOKED) == counts.revoked
             assert sum(state in HELD for state in states) == counts.running
-        is_waiting = any(item.state is State.PENDING for item in self.items())
+        waiting = {
+            run.options.route for run in self.runs.values() if any(item.state is State.PENDING for item in run.items)
+        }
         assert {worker.info.worker_id for worker in self.heard_at} == {view.worker_id for view in inspection.workers}
         for worker in self.heard_at:
             [view] = [view for view in inspection.workers if view.worker_id == worker.info.worker_id]
             held = sum(claim.worker is worker and claim.is_open for claim in self.claims.values())
             assert held == view.claims <= worker.info.slots + worker.info.prefetch
-            assert not (is_waiting and held < worker.info.slots)
+            is_idle = held < worker.info.slots
+            assert not (is_idle and any(serves(worker.info.offer, route) for route in waiting))
 
     def expect_held(self, worker, held):
         if worker in self.heard_at:
@@ -485,7 +500,7 @@ class BrokerMachine(RuleBasedStateMachine):
         for run_id, run in self.runs.items():
             run.closed = True
             run.owner.feed(run_id, 0, 0, closed=True)
-        worker = self.broker.worker(slots=4)
+        worker = self.broker.worker(slots=4, queues=("default", "other"), tags=("big", "gpu"))
         self.workers.append(worker)
         self.heard_at = {worker: self.now, **self.heard_at}
         self.observe()
