@@ -438,6 +438,8 @@ def wait(
         done, not_done = futures.wait(waited, pause, return_when)
         if not not_done or _is_enough(done, return_when):
             break
+    for handle in waited:
+        _finish_view(handle)
     return done, not_done  # type: ignore[return-value]  # futures.wait hands back what it was given
 
 
@@ -455,12 +457,20 @@ def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -
     for position in range(len(waited)):
         for pause in slices(_display, deadline):
             try:
-                yield ended.get(timeout=pause)
-                break
+                handle = ended.get(timeout=pause)
             except queue.Empty:
                 continue
+            _finish_view(handle)
+            yield handle
+            break
         else:
             raise TimeoutError(f"{len(waited) - position} of {len(waited)} handles are not done after {timeout:g} s")
+
+
+def _finish_view(handle: AsyncResult) -> None:
+    """Draw the end of a run from here, whose cell may end next, and with it the chance to be stored in it."""
+    if handle.done() and handle.view is not None:
+        handle.view.finish()
 
 
 def _is_enough(done: Iterable[futures.Future[Any]], return_when: str) -> bool:

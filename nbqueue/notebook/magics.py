@@ -20,6 +20,11 @@ from nbqueue.notebook.remote import CellHandle, prepare, submit_cell
 __all__ = ["register"]
 
 
+def _unquoted(text: str) -> str:
+    """IPython keeps the quotes around words with spaces."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def _names(text: str) -> tuple[str, ...]:
     """``a,b``; ``-`` for none."""
     names = tuple(filter(None, (part.strip() for part in text.split(",")))) if text != "-" else ()
@@ -48,7 +53,7 @@ _OPTIONS = (
         metavar="X,Y",
         help="bring back these names, not those that the cell sets; -o - for none",
     ),
-    argument("-n", "--name", help="what the card says"),
+    argument("-n", "--name", type=_unquoted, help="what the card says"),
     argument("-q", "--queue", help="only workers that serve this queue"),
     argument("-t", "--tags", type=_names, help="only workers that have all these tags, such as gpu"),
     argument("--timeout", type=float, metavar="S", help="end it when it has run for S seconds"),

@@ -101,7 +101,7 @@ def _pack(
     try:
         parts = pickle_parts((preparation, function, retry_on))
     except NotSerializable as error:
-        raise refusal(function, error=error) from error.__cause__
+        raise refusal(function, error=error) from None
     sources = dict(_cell_sources(function))
     requires = function_requirements(function)
     facts = _encode(
