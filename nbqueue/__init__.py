@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         App,
         Task,
         as_completed,
+        attach,
         connect,
         control,
         current_task,
@@ -101,6 +102,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "as_completed",
+    "attach",
     "connect",
     "control",
     "current_task",
@@ -126,7 +128,7 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *("App", "as_completed", "connect", "control", "current_task", "env_diff", "get_task_logger", "imap"),
+        *("App", "as_completed", "attach", "connect", "control", "current_task", "env_diff", "get_task_logger", "imap"),
         *("imap_unordered", "inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit"),
         *("Task", "invite", "task", "wait"),
     ),

@@ -336,6 +336,21 @@ def start_workers(
     )
 
 
+def attach(task_id: str) -> AsyncResult:
+    """The handle of what was submitted before, by this process or another one.
+
+    Args:
+        task_id: Its id, or at least four characters of it, as `inspect` and the cards show them.
+
+    Returns:
+        A `MapResult` if it has several items. Its results stay with the broker when the handle goes.
+
+    Raises:
+        UnknownTask: The broker knows no such run, or several whose ids begin like this.
+    """
+    return _default.app().attach(task_id)
+
+
 def inspect() -> Inspect:
     """What the broker has now, in tables: active, queued, workers, and so on.
 

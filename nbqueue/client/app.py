@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import invite, open_broker
+from nbqueue.client.attach import attach
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
@@ -223,6 +224,24 @@ class App:
         if isinstance(id_or_ids, str | AsyncResult):
             return revoke_by_id(link, [_id_of(id_or_ids)], how, wait=wait)[0]
         return revoke_by_id(link, [_id_of(one) for one in id_or_ids], how, wait=wait)
+
+    def attach(self, task_id: str) -> AsyncResult:
+        """The handle of what was submitted before, by this process or another one.
+
+        Args:
+            task_id: Its id, or at least four characters of it, as `inspect` and the cards show them.
+
+        Returns:
+            A `MapResult` if it has several items. Its results stay with the broker when the handle goes.
+
+        Raises:
+            UnknownTask: The broker knows no such run, or several whose ids begin like this.
+        """
+        link, broker = self.connection()
+        return attach(link, broker.blobs, task_id, attendant=self.display)
+
+    #: Celery's name for it.
+    AsyncResult = attach
 
     def start_workers(
         self,

@@ -222,6 +222,10 @@ class Link:
 
         self._enqueue(command)
 
+    def follower(self, run_id: bytes) -> Follower | None:
+        """Who follows a run that goes on, if anybody does here."""
+        return self._followers.get(run_id)
+
     def followed(self, run_id: bytes) -> ClientRun | None:
         """A run that goes on and is followed already."""
         follower = self._followers.get(run_id)

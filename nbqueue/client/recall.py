@@ -74,7 +74,7 @@ def _find(link: Link, task_id: str) -> _Target:
     text, _, number = task_id.strip().lower().partition(".")
     if number and not number.isdigit():
         raise UnknownTask(f"{task_id!r} is no id of a task: behind the dot stands the number of an item")
-    run = _follow(link, _full_id(link, text), cursor=0 if number else _END)
+    run = _follow(link, full_id(link, text), cursor=0 if number else _END)
     if number and run.counts.closed and int(number) >= run.counts.total:
         raise UnknownTask(f"{task_id!r} is no id of a task: the run has {run.counts.total} items")
     return _Target(run, int(number) if number else None)
@@ -103,7 +103,7 @@ class _WatchedRun(ClientRun):
         super().fold(note)
 
 
-def _full_id(link: Link, text: str) -> bytes:
+def full_id(link: Link, text: str) -> bytes:
     """The id of the one run that *text* names."""
     if not text or any(character not in "0123456789abcdef" for character in text):
         raise UnknownTask(f"{text!r} is no id of a task: ids are hexadecimal")

@@ -69,6 +69,7 @@ class AsyncResult(Future[Any], HasOutput):
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
+        self._is_shared = False
         self._again: Callable[[AsyncResult, dict[str, Any]], AsyncResult] | None = None
 
     # -- the result ----------------------------------------------------------------------------------------------------
@@ -397,8 +398,13 @@ class AsyncResult(Future[Any], HasOutput):
     def _others(self) -> str:
         return ""
 
+    def share(self) -> None:
+        """The run may have other handles elsewhere: it stays when this one goes."""
+        self._is_shared = True
+
     def __del__(self) -> None:
-        self._link.forget(self.run.run_id)
+        if not self._is_shared:
+            self._link.forget(self.run.run_id)
 
     def _ipython_display_(self) -> None:
         """In a notebook: as a card."""
