@@ -27,6 +27,7 @@ format: $(VENV)/.ready-dev  ## rewrite the files in the house format
 
 bench: $(VENV)/.ready-bench  ## nbqueue and its peers side by side, in one run
 	$(PY) -m benchmarks.local $(ARGS)
+	$(PY) -m benchmarks.redis
 
 docs: $(VENV)/.ready-docs  ## build the documentation into docs/_build
 	$(PY) -m sphinx --fail-on-warning --keep-going docs docs/_build

@@ -266,7 +266,7 @@ class RedisTransport:
         self._clock, self._prefix, self._limits = clock, address.prefix, limits or Limits()
         clock.listeners.append(self._set_clock)
         self._set_clock()
-        self._broker = RedisBroker(address, limits=self._limits, tick_s=math.inf, load=load_with_clock)
+        self._broker = RedisBroker(address, limits=self._limits, tick_s=math.inf, ahead=1, load=load_with_clock)
         self.open_client = self._broker.open_client
         self.open_worker = self._broker.open_worker
 

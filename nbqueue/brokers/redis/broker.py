@@ -14,6 +14,9 @@ from nbqueue.wire.blobs import BlobStore
 #: Longer than on one machine: networks stall, and a failover takes its time. The server's own maxmemory is the limit of
 #: bytes, so ours is out of the way.
 LIMITS = Limits(lease_s=30.0, max_bytes=2**46)
+#: A server is further away than a hub: of very short chunks, so many times more are held ahead than a supervisor asks
+#: for (lua/workers.lua bounds them by the work that they are).
+AHEAD = 32
 #: Every port looks at the clock so often; it costs the server some microseconds.
 TICK_S = 1.0
 
@@ -27,12 +30,14 @@ class RedisBroker(Broker):
         *,
         limits: Limits = LIMITS,
         tick_s: float = TICK_S,
+        ahead: int = AHEAD,
         load: ScriptLoader = load_scripts,
     ) -> None:
         """Use the server at *address*; *load* lets tests bring a clock of their own."""
         self._address = address
         self._limits = limits
         self._tick_s = tick_s
+        self._ahead = ahead
         self._load = load
 
     @property
@@ -46,7 +51,9 @@ class RedisBroker(Broker):
 
     def open_worker(self, info: WorkerInfo) -> WorkerPort:
         """See `Broker.open_worker`."""
-        return RedisWorkerPort(info, lambda port: self._open_session(port, b"w:" + info.worker_id + b":in"))
+        return RedisWorkerPort(
+            info, self._ahead, lambda port: self._open_session(port, b"w:" + info.worker_id + b":in")
+        )
 
     def _open_session(self, listener: Listener, stream: bytes) -> Session:
         return Session(

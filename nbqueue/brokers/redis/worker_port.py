@@ -23,8 +23,9 @@ FAREWELL_S = 5.0
 class RedisWorkerPort(WorkerPort):
     """See `WorkerPort`."""
 
-    def __init__(self, info: WorkerInfo, open_session: Callable[[RedisWorkerPort], Session]) -> None:
-        self._info = info
+    def __init__(self, info: WorkerInfo, ahead: int, open_session: Callable[[RedisWorkerPort], Session]) -> None:
+        self._ahead = ahead
+        self._info = msgspec.structs.replace(info, prefetch=info.prefetch * ahead)
         self._id = info.worker_id
         self._messages: list[ToWorkerPeer] = []
         self._is_registered = False
@@ -64,7 +65,7 @@ class RedisWorkerPort(WorkerPort):
 
     def resize(self, *, slots: int, prefetch: int) -> None:
         """See `WorkerPort.resize`."""
-        self._info = msgspec.structs.replace(self._info, slots=max(slots, 0), prefetch=max(prefetch, 0))
+        self._info = msgspec.structs.replace(self._info, slots=max(slots, 0), prefetch=max(prefetch, 0) * self._ahead)
         self._session.ask(Operation("worker", operations.resize(self._info)))
 
     def answer(self, client_id: bytes, answer: Answer) -> None:

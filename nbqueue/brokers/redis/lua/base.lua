@@ -27,16 +27,18 @@ end
 local function bool(value) return value and '\195' or '\194' end
 
 -- Figures of the whole broker: loaded once, written back at the end if they changed.
-local FIGURE_NAMES = {'items', 'bytes', 'slots', 'token', 'order'}
+local FIGURE_NAMES = {'items', 'bytes', 'slots', 'token', 'order', 'routes'}
 local G, G_before, refused_events
+local known_routes -- list of all routes that were ever asked for
 
 local function load_figures()
   G, G_before, refused_events = {}, {}, 0
   local values = call('HMGET', P .. 'g', unpack(FIGURE_NAMES))
-  for i, name in ipairs(FIGURE_NAMES) do
-    G[name] = tonumber(values[i]) or 0
-    G_before[name] = G[name]
+  for i = 1, 5 do
+    G[FIGURE_NAMES[i]] = tonumber(values[i]) or 0
+    G_before[FIGURE_NAMES[i]] = G[FIGURE_NAMES[i]]
   end
+  known_routes = values[6] and unpack_one(values[6]) or {}
 end
 
 local function begin(keys, argv)
@@ -48,7 +50,7 @@ local function begin(keys, argv)
   LEASE_S, CLIENT_LEASE_S, MAX_ITEMS, MAX_BYTES = limits[1], limits[2], limits[3], limits[4]
   math.randomseed(limits[5])
   load_figures()
-  for _, reset in ipairs(resets) do reset() end
+  for _, reset in pairs(resets) do reset() end
 end
 
 local function save_figures()

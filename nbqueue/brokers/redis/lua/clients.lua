@@ -10,6 +10,7 @@ resets[#resets + 1] = function() client_notes, alive = {}, {} end
 local function stream_key(id) return P .. 'n:' .. id end
 
 local function hear_client(id)
+  if alive[id] then return true end
   local was_known = call('ZSCORE', P .. 'clients', id)
   call('ZADD', P .. 'clients', string.format('%.6f', now), id)
   alive[id] = true
@@ -63,7 +64,7 @@ changed = function(run, is_silent)
     local spec = spec_of(run)
     call('ZADD', P .. 'ends', string.format('%.6f', now + spec.result_expires_s), run.id .. spec.digest)
   end
-  if is_waiting(run) and run.d.is_ready == 0 then make_ready(run) end
+  if is_waiting(run) and run.d.is_ready == 0 then newly_ready[#newly_ready + 1] = run end
 end
 
 local function counts_of(run)

@@ -2,6 +2,7 @@
 local MAX_WAKES = 1000
 
 local function wake_what_is_due()
+  if not next_due or next_due > now then return end
   local members = call('ZRANGEBYSCORE', P .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MAX_WAKES)
   for _, member in ipairs(members) do
     call('ZREM', P .. 'due', member)
@@ -13,6 +14,7 @@ local function wake_what_is_due()
       changed(run)
     end
   end
+  resets.due()
 end
 
 local function save_all()
@@ -48,8 +50,8 @@ local function main(keys, argv)
   end
   wake_what_is_due()
   assign()
+  stand_in_line()
   save_all()
-  local next_due = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
-  replies[1] = next_due and string.format('%.6f', max(tonumber(next_due) - now, 0)) or ''
+  replies[1] = next_due and string.format('%.6f', max(next_due - now, 0)) or ''
   return replies
 end

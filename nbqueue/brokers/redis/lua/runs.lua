@@ -11,7 +11,7 @@ local FIRST_COUNT = #FIGURES + 1
 
 local function new_run(id, d, counts, spec)
   local run = {id = id, key = P .. 'r:' .. id, d = d, counts = counts, spec = spec, pages = {}, dirty_pages = {},
-               log = {}, log_before = d.log_length}
+               new_blocks = {}, log = {}, log_before = d.log_length}
   run.items_before = d.total - d.ended
   run.bytes_before = d.payload_bytes + d.result_bytes
   runs[id] = run
@@ -85,7 +85,8 @@ end
 
 local function add_block(run, start, stop, payload)
   local d = run.d
-  call('HSET', run.key, 'b' .. start, payload)
+  run.new_blocks[#run.new_blocks + 1] = 'b' .. start
+  run.new_blocks[#run.new_blocks + 1] = payload
   if d.blocks == 0 then
     d.block_stop, d.block_bytes, d.block_open = stop, #payload, stop - start
   else
@@ -96,13 +97,28 @@ local function add_block(run, start, stop, payload)
   d.payload_bytes = d.payload_bytes + #payload
 end
 
+-- The payload of a block, which may not be in the store yet.
+local function payload_of(run, first)
+  for i = 1, #run.new_blocks, 2 do
+    if run.new_blocks[i] == 'b' .. first then return run.new_blocks[i + 1] end
+  end
+  return call('HGET', run.key, 'b' .. first) or ''
+end
+
+local function delete_block(run, first)
+  for i = 1, #run.new_blocks, 2 do
+    if run.new_blocks[i] == 'b' .. first then run.new_blocks[i + 1] = '' end
+  end
+  call('HDEL', run.key, 'b' .. first)
+end
+
 local function free_blocks(run, start, stop)
   local d = run.d
   if d.blocks == 1 then
     d.block_open = d.block_open - (stop - start)
     if d.block_open == 0 then
       d.payload_bytes = d.payload_bytes - d.block_bytes
-      call('HDEL', run.key, 'b0')
+      delete_block(run, 0)
     end
     return
   end
@@ -110,7 +126,8 @@ local function free_blocks(run, start, stop)
     local ended = min(stop, block[2]) - max(start, block[1])
     if call('HINCRBY', run.key, 'o' .. block[1], -ended) == 0 then
       d.payload_bytes = d.payload_bytes - block[3]
-      call('HDEL', run.key, 'b' .. block[1], 'o' .. block[1])
+      delete_block(run, block[1])
+      call('HDEL', run.key, 'o' .. block[1])
     end
   end
 end
@@ -132,9 +149,16 @@ local function finish(run, start, stop, record, state, ending)
   free_blocks(run, start, stop)
 end
 
+local next_due -- when the first of all wakes is; false: there is none
+resets.due = function()
+  local first = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')[2]
+  next_due = first and tonumber(first) or false
+end
+
 -- When something is due: an item's countdown or backoff ends, or its time to start has passed.
 local function add_wake(due, run, start, stop, trigger)
   G.order = G.order + 1
+  next_due = min(next_due or due, due)
   call('ZADD', P .. 'due', string.format('%.6f', due),
        string.format('%016.0f', G.order) .. string.sub(trigger, 1, 1) .. run.id .. start .. ' ' .. stop)
 end
@@ -247,10 +271,14 @@ local function save_run(run)
   local flat = {}
   for i, name in ipairs(FIGURES) do flat[i] = d[name] end
   for state = SCHEDULED, EXPIRED do flat[FIRST_COUNT + state] = run.counts[state] end
+  local fields = run.new_blocks
+  run.new_blocks = {}
+  fields[#fields + 1] = 'm'
+  fields[#fields + 1] = pack(flat)
   if run.is_new then
-    call('HSET', run.key, 'm', pack(flat), 's', run.is_new)
+    fields[#fields + 1] = 's'
+    fields[#fields + 1] = run.is_new
     run.is_new = nil
-  else
-    call('HSET', run.key, 'm', pack(flat))
   end
+  for first = 1, #fields, 500 do call('HSET', run.key, unpack(fields, first, min(first + 499, #fields))) end
 end

@@ -27,21 +27,43 @@ local function make_ready(run)
   end
 end
 
+local function close_line(lane, owner)
+  call('ZREM', owners_key(lane), owner)
+  if call('EXISTS', owners_key(lane)) == 0 then call('ZREM', P .. 'lanes', lane) end
+  for _, other in ipairs(call('ZRANGE', P .. 'lanes', 0, -1)) do
+    if call('ZSCORE', owners_key(other), owner) then return end
+  end
+  call('HDEL', P .. 'turns', owner)
+end
+
+-- Whether somebody who serves the route could hold one more chunk, whatever it is.
+local function is_anybody_open(route)
+  local worker = pick_worker(route)
+  return worker and worker.held - worker.slots < worker.prefetch
+end
+
 -- The run whose turn it is, of those whose route is not passed over.
-local function head_of_turns(passed_over)
+local head_of_turns
+head_of_turns = function(passed_over)
   local best
   local lanes = call('ZREVRANGE', P .. 'lanes', 0, -1)
   for _, lane in ipairs(lanes) do
     local flat = unpack_one(lane)
     if best and flat[1] < best.priority then break end
-    if not passed_over[pack({flat[2], flat[3]})] then
-      local first = call('ZRANGE', owners_key(lane), 0, 0, 'WITHSCORES')
+    local route = pack({flat[2], flat[3]})
+    if not passed_over[route] and not is_anybody_open(route) then passed_over[route] = true end
+    if not passed_over[route] then
+      local first = call('ZRANGE', owners_key(lane), 0, 1, 'WITHSCORES')
       local turn, entry = tonumber(first[2]), call('LINDEX', line_key(lane, first[1]), 0)
+      if not entry then
+        close_line(lane, first[1])
+        return head_of_turns(passed_over)
+      end
       local space = string.find(entry, ' ', 1, true)
       local number = tonumber(string.sub(entry, 1, space - 1))
       if not best or turn < best.turn or (turn == best.turn and number < best.number) then
         best = {priority = flat[1], lane = lane, owner = first[1], turn = turn, number = number, entry = entry,
-                id = string.sub(entry, space + 1)}
+                id = string.sub(entry, space + 1), is_alone = #lanes == 1 and #first == 2}
       end
     end
   end
@@ -51,37 +73,30 @@ end
 
 -- The owner was served: all others come before it does again.
 local function end_turn(head)
+  if head.is_alone then return end
   local turn = next_number()
   call('HSET', P .. 'turns', head.owner, turn)
   for _, lane in ipairs(head.lanes) do call('ZADD', owners_key(lane), 'XX', turn, head.owner) end
-end
-
-local function drop_turn(lane, owner, entry)
-  call('LREM', line_key(lane, owner), 1, entry)
-  if call('EXISTS', line_key(lane, owner)) == 1 then return end
-  call('ZREM', owners_key(lane), owner)
-  if call('EXISTS', owners_key(lane)) == 0 then call('ZREM', P .. 'lanes', lane) end
-  for _, other in ipairs(call('ZRANGE', P .. 'lanes', 0, -1)) do
-    if call('ZSCORE', owners_key(other), owner) then return end
-  end
-  call('HDEL', P .. 'turns', owner)
 end
 
 -- The run is forgotten while its place in the line, which it did not use, is still there.
 local function leave_line(run)
   local lane, owner = lane_of(run), spec_of(run).owner
   for _, entry in ipairs(call('LRANGE', line_key(lane, owner), 0, -1)) do
-    if string.sub(entry, -16) == run.id then drop_turn(lane, owner, entry) end
+    if string.sub(entry, -16) == run.id then call('LREM', line_key(lane, owner), 1, entry) end
   end
 end
 
 local function delivery(run, worker, token, start, stop, attempt)
   local spec = spec_of(run)
   local body = '\192'
-  if call('SADD', worker.key .. ':f', spec.digest) == 1 then body = bin(call('HGET', P .. 'functions', spec.digest) or '') end
+  if not worker.sent[spec.digest] and call('SADD', worker.key .. ':f', spec.digest) == 1 then
+    body = bin(call('HGET', P .. 'functions', spec.digest) or '')
+  end
+  worker.sent[spec.digest] = true
   local blocks = {}
   for i, block in ipairs(blocks_of(run, start, stop)) do
-    blocks[i] = '\147' .. pack(block[1], block[2]) .. bin(call('HGET', run.key, 'b' .. block[1]) or '')
+    blocks[i] = '\147' .. pack(block[1], block[2]) .. bin(payload_of(run, block[1]))
   end
   return '\146\167Deliver\155' .. pack(token) .. bin(run.id) .. pack(spec.label, start, stop, attempt) .. bin(spec.digest)
     .. body .. array(#blocks) .. table.concat(blocks) .. bin(spec.environment) .. spec.limits
@@ -112,8 +127,47 @@ local function has_room(worker, run, size)
   return may_fetch_ahead(worker, each and each * size)
 end
 
+-- Runs of which items have begun to wait in this call: handed out at once where nothing else waits.
+local newly_ready
+resets[#resets + 1] = function() newly_ready = {} end
+
+local function hand_out(run, passed_over)
+  local route = route_of(run)
+  while is_waiting(run) do
+    local worker, size = pick_worker(route), claim_size(run)
+    if not worker or not has_room(worker, run, size) then
+      passed_over[route] = true
+      return
+    end
+    if not give(run, worker, size) then return end
+  end
+end
+
+-- Without a place in a line, if nobody stands in one and those who come are of one kind: then there are no turns to take.
+local function hand_out_at_once()
+  local first = newly_ready[1]
+  if not first or not load_run(first.id) or call('EXISTS', P .. 'lanes') == 1 then return end
+  local lane, owner, passed_over = lane_of(first), spec_of(first).owner, {}
+  for _, run in ipairs(newly_ready) do
+    if lane_of(run) ~= lane or spec_of(run).owner ~= owner then return end
+  end
+  for _, run in ipairs(newly_ready) do
+    if passed_over[route_of(run)] then return end
+    if runs[run.id] == run then hand_out(run, passed_over) end
+  end
+end
+
+local function stand_in_line()
+  for _, run in ipairs(newly_ready) do
+    if runs[run.id] == run and is_waiting(run) and run.d.is_ready == 0 then make_ready(run) end
+  end
+  newly_ready = {}
+end
+
 -- Give waiting items to slots; a route without room does not stop the others.
 local function assign()
+  if G.slots > 0 then hand_out_at_once() end
+  stand_in_line()
   if G.slots == 0 then return end
   local passed_over = {}
   while true do
@@ -131,7 +185,7 @@ local function assign()
     end
     if is_given then end_turn(head) end
     if not run or not is_waiting(run) or (not is_given and not passed_over[route_of(run)]) then
-      drop_turn(head.lane, head.owner, head.entry)
+      call('LPOP', line_key(head.lane, head.owner)) -- it was the first
       if run then run.d.is_ready, run.is_touched = 0, true end
     end
   end

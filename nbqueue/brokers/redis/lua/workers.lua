@@ -1,11 +1,11 @@
 -- Supervisors: what they hold, how much more they may hold, and what they are told.
 local workers -- id -> worker, or false when there is none
 local holders -- token -> worker, made when it is first needed
-local known_routes, route_slots
+local route_slots, serving
 local are_workers_changed
 local sizers
 resets[#resets + 1] = function()
-  workers, holders, known_routes, route_slots, are_workers_changed, sizers = {}, nil, nil, {}, false, {}
+  workers, holders, route_slots, serving, are_workers_changed, sizers = {}, nil, {}, {}, false, {}
 end
 
 local SHORT_S = 0.2       -- a chunk that takes no longer may be fetched ahead
@@ -29,6 +29,7 @@ local function load_worker(id)
     id = id, key = worker_key(id), name = info[1], slots = info[2], prefetch = info[3], queues = info[4], tags = info[5],
     only_tagged = info[6], done = figures[1], held = figures[2], long = figures[3], load_s = figures[4], claims = {},
     messages = {},
+    written = {}, sent = {},
   }
   workers[id] = worker
   return worker
@@ -61,7 +62,12 @@ end
 local function tokens_of(worker)
   local tokens = {}
   for _, field in ipairs(call('HKEYS', worker.key)) do
-    if string.sub(field, 1, 1) == 'c' then tokens[#tokens + 1] = tonumber(string.sub(field, 2)) end
+    if string.sub(field, 1, 1) == 'c' and worker.written[field] == nil then
+      tokens[#tokens + 1] = tonumber(string.sub(field, 2))
+    end
+  end
+  for field, claim in pairs(worker.written) do
+    if claim then tokens[#tokens + 1] = tonumber(string.sub(field, 2)) end
   end
   table.sort(tokens)
   return tokens
@@ -91,12 +97,7 @@ end
 -- Somebody idle first, of those who can do least else, and has most room of these.
 local function suitability(worker)
   local free = worker.slots - worker.held
-  return string.format('%.0f', (free > 0 and 1e12 or 0) - (#worker.queues + #worker.tags) * 1e7 + free)
-end
-
-local function routes()
-  if not known_routes then known_routes = call('HKEYS', P .. 'routes') end
-  return known_routes
+  return (free > 0 and 1e12 or 0) - (#worker.queues + #worker.tags) * 1e7 + free
 end
 
 local function slots_for(route)
@@ -107,25 +108,35 @@ end
 local function serve(worker, route, sign)
   if not serves(worker, route) then return end
   route_slots[route] = call('HINCRBY', P .. 'routes', route, sign * worker.slots)
+  serving[route] = nil
   if sign > 0 then
-    call('ZADD', serving_key(route), suitability(worker), worker.id)
+    call('ZADD', serving_key(route), string.format('%.0f', suitability(worker)), worker.id)
   else
     call('ZREM', serving_key(route), worker.id)
   end
 end
 
 local function open_route(route)
-  if call('HSETNX', P .. 'routes', route, 0) == 0 then return end
-  known_routes = nil
+  if contains(known_routes, route) then return end
+  known_routes[#known_routes + 1] = route
+  call('HSET', P .. 'g', 'routes', pack(known_routes))
   for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
     local worker = load_worker(id)
     if worker then serve(worker, route, 1) end
   end
 end
 
+-- Who should be given such work; the first few of the order are enough, since a call changes few of them.
+local CANDIDATES = 16
 local function pick_worker(route)
-  local id = call('ZREVRANGE', serving_key(route), 0, 0)[1]
-  return id and load_worker(id)
+  if not serving[route] then serving[route] = call('ZREVRANGE', serving_key(route), 0, CANDIDATES - 1) end
+  local best, best_rank
+  for _, id in ipairs(serving[route]) do
+    local worker = load_worker(id)
+    local rank = worker and suitability(worker)
+    if rank and (not best or rank > best_rank) then best, best_rank = worker, rank end
+  end
+  return best
 end
 
 local function change_load(worker, claim, sign)
@@ -133,20 +144,18 @@ local function change_load(worker, claim, sign)
   if not claim.seconds or claim.seconds > SHORT_S then worker.long = worker.long + sign end
   worker.load_s = worker.held == 0 and 0 or worker.load_s + sign * (claim.seconds or 0)
   worker.is_changed = true
-  local rank = suitability(worker)
-  for _, route in ipairs(routes()) do call('ZADD', serving_key(route), 'XX', rank, worker.id) end
 end
 
 local function add_claim(worker, token, claim)
   worker.claims[token] = claim
-  call('HSET', worker.key, 'c' .. token, pack({
-    claim.run, claim.start, claim.stop, claim.digest, claim.attempt, claim.since, claim.seconds}))
+  worker.written['c' .. token] = pack({
+    claim.run, claim.start, claim.stop, claim.digest, claim.attempt, claim.since, claim.seconds})
   change_load(worker, claim, 1)
 end
 
 local function end_claim(worker, token, claim)
   worker.claims[token] = false
-  call('HDEL', worker.key, 'c' .. token)
+  worker.written['c' .. token] = false
   change_load(worker, claim, -1)
 end
 
@@ -175,7 +184,7 @@ stop_holder = function(token, start, stop, manner)
 end
 
 local function join_or_part(worker, sign)
-  for _, route in ipairs(routes()) do serve(worker, route, sign) end
+  for _, route in ipairs(known_routes) do serve(worker, route, sign) end
   G.slots = G.slots + sign * worker.slots
   are_workers_changed = true
 end
@@ -184,9 +193,20 @@ local function save_worker(worker)
   if #worker.messages > 0 then
     call('XADD', inbox_key(worker.id), '*', 'm', array(#worker.messages) .. table.concat(worker.messages))
   end
-  if worker.is_changed and not worker.is_gone then
-    call('HSET', worker.key, 'd', pack({worker.done, worker.held, worker.long, worker.load_s}))
+  if not worker.is_changed then return end
+  local set, gone = {'d', pack({worker.done, worker.held, worker.long, worker.load_s})}, {}
+  for field, claim in pairs(worker.written) do
+    if claim then
+      set[#set + 1] = field
+      set[#set + 1] = claim
+    else
+      gone[#gone + 1] = field
+    end
   end
+  if #gone > 0 then call('HDEL', worker.key, unpack(gone)) end
+  call('HSET', worker.key, unpack(set))
+  local rank = string.format('%.0f', suitability(worker))
+  for _, route in ipairs(known_routes) do call('ZADD', serving_key(route), 'XX', rank, worker.id) end
 end
 
 -- How many items a claim takes, learnt from how long they run. A translation of core/chunking.py.
