@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import msgspec
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import nbqueue
 from nbqueue.brokers.redis.address import parse
@@ -29,6 +31,7 @@ from nbqueue.wire.payload import pack_blocks
 from nbqueue.wire.seal import LIFETIME_S, Sealer, SealingKey
 from tests.redis_servers import RedisServer
 
+QUICKSTART = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0
 
@@ -37,7 +40,7 @@ class Site:
     """A server, a key that its user has, and the workers that were started from a shell."""
 
     def __init__(self, folder: Path):
-        self.server = RedisServer()
+        self.server = RedisServer(options=("--appendonly", "yes", "--appendfsync", "always"))
         self.url = self.server.url
         self.folder = folder
         self.key_file = folder / "config" / "nbqueue" / "key"
@@ -208,6 +211,30 @@ def test_two_workers_from_a_shell_serve_a_notebook(site, wait_until):
     banner = site.said("two.log")
     for fact in ("queues   default", "tags     gpu", "slots    1", f"joined   {site.url} as two"):
         assert fact in banner
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # half a minute on two free cores
+def test_the_quickstart_notebook_runs_unchanged(site, monkeypatch, wait_until):
+    # Given two workers, started from a shell in empty folders
+    for name in ("one", "two"):
+        site.worker("-n", name, log=f"{name}.log")
+    wait_until(lambda: all("ready" in site.said(f"{name}.log") for name in ("one", "two")), "the workers")
+
+    # When the notebook is run with the server's address in its environment, and nothing else
+    monkeypatch.setenv("NBQUEUE_URL", site.url)
+    monkeypatch.setenv("NBQUEUE_RUNTIME_DIR", str(site.folder / "run"))
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(site.folder)}}).execute()
+
+    # Then every cell has run, and what it measured it measured there
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert list(range(1, len(cells) + 1)) == [cell.execution_count for cell in cells]
+    expected = [cell for cell in cells if "raises-exception" in cell.metadata.get("tags", ())]
+    assert expected == [cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)]
+    assert not (site.folder / "run").exists()  # no hub was started
+    assert site.raw.dbsize() > 0
 
 
 def test_a_password_is_in_no_banner(site, wait_until):
@@ -428,6 +455,24 @@ def test_the_canary_sings_when_it_is_unpickled(canary):
     pickle.loads(canary.block[1:])
 
     assert canary.sang
+
+
+@pytest.mark.timeout(90)
+def test_a_worker_goes_on_when_the_server_was_killed_and_started_again(site, wait_until):
+    # Given a worker, and a server that keeps what it has accepted
+    site.worker()
+    with nbqueue.App(site.url) as app:
+        assert 1 == app.submit(abs, -1).get(20)
+
+        # When it is killed in the middle of a map, and comes back
+        squares = app.map(lambda x: (time.sleep(0.05), x * x)[1], range(60), progress=False)
+        wait_until(lambda: squares.counts.done > 5, "the first items")
+        site.server.kill()
+        site.server.start()
+
+        # Then the map ends as if nothing had happened, on the same worker
+        assert [x * x for x in range(60)] == squares.get(60)
+    assert 1 == site.said().count("ready")
 
 
 def test_settings_hold_no_secret_that_could_be_printed(site):
