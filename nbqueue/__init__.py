@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Task,
         as_completed,
         attach,
+        check,
         connect,
         control,
         current_task,
@@ -103,6 +104,7 @@ __all__ = [
     "__version__",
     "as_completed",
     "attach",
+    "check",
     "connect",
     "control",
     "current_task",
@@ -128,7 +130,18 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *("App", "as_completed", "attach", "connect", "control", "current_task", "env_diff", "get_task_logger", "imap"),
+        *(
+            "App",
+            "as_completed",
+            "attach",
+            "check",
+            "connect",
+            "control",
+            "current_task",
+            "env_diff",
+            "get_task_logger",
+            "imap",
+        ),
         *("imap_unordered", "inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit"),
         *("Task", "invite", "task", "wait"),
     ),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from nbqueue.client import app as client_app
 from nbqueue.client import task as client_task
 from nbqueue.client.app import Line, WorkerGroup
+from nbqueue.client.check import CheckReport
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
@@ -349,6 +350,22 @@ def attach(task_id: str) -> AsyncResult:
         UnknownTask: The broker knows no such run, or several whose ids begin like this.
     """
     return _default.app().attach(task_id)
+
+
+def check(fn: Callable[..., Any], /, *args: Any, trial: bool = True) -> CheckReport:
+    """Examine a call before it is mapped over many items.
+
+    Args:
+        fn: The function.
+        *args: Of one call.
+        trial: Run it once on a worker.
+
+    Returns:
+        Whether it can be sent (if not, which variable is to blame), its size with all that it captures, what one run
+        took in time and memory, which packages differ on the workers, the chunk size that fits, and advice. It prints
+        as a table.
+    """
+    return _default.app().check(fn, *args, trial=trial)
 
 
 def inspect() -> Inspect:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import invite, open_broker
 from nbqueue.client.attach import attach
+from nbqueue.client.check import CheckReport, check
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
@@ -290,6 +291,19 @@ class App:
         return Line(invitation.line)
 
     # -- looking and control -------------------------------------------------------------------------------------------
+
+    def check(self, fn: Callable[..., Any], /, *args: Any, trial: bool = True) -> CheckReport:
+        """Examine a call before it is mapped: whether it can be sent, how large it is, and what one run takes.
+
+        Args:
+            fn: The function.
+            *args: Of one call.
+            trial: Run it once on a worker.
+
+        Returns:
+            A table with what was found and what to do about it.
+        """
+        return check(fn, args, submit=self.submit if trial else None, env_diff=self.env_diff)
 
     def inspect(self) -> Inspect:
         """What the broker has now: `active`, `queued`, `scheduled`, `workers`, `queues`, `stats`, `ping` and more."""

@@ -202,13 +202,19 @@ def _error(snapshot: RunSnapshot, state: State, *, is_single: bool) -> ErrorLine
         where=f"{failed:,} failed · {item}" if failed and not is_single else "",
         kind=kind[0] if kind else "",
         message=line[kind.end() :] if kind else line,
-        more=" · all of them: `.errors()`" if failed > 1 and state in _OVER else "",
+        more=_more(failed) if state in _OVER and not is_single else "",
     )
+
+
+def _more(failed: int) -> str:
+    """Where the other errors are, and how the items run again."""
+    return f"{' · all of them: `.errors()`' if failed > 1 else ''} · again: `.retry()`" if failed else ""
 
 
 def _note(snapshot: RunSnapshot, state: State) -> str:
     if state is State.REVOKED:
-        return "Finished items are kept." if snapshot.counts.done and snapshot.counts.total > 1 else ""
+        kept = "Finished items are kept. " if snapshot.counts.done else ""
+        return f"{kept}`.retry()` runs the others." if snapshot.counts.total > 1 else ""
     return _one_line(snapshot.hint or "", _NOTE_CHARS) if state not in _OVER else ""
 
 

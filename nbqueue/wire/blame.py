@@ -6,9 +6,11 @@ thing that cannot be pickled, the first part that cannot be pickled either, unti
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import linecache
+import pickle
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ import cloudpickle
 
 from nbqueue.errors import NotSerializable
 
-__all__ = ["Blame", "blame", "line_of_use", "refusal"]
+__all__ = ["Blame", "blame", "captured_bytes", "line_of_use", "pickled_bytes", "refusal"]
 
 #: Deeper than this nobody wants to read; it also ends walks through objects that make new ones when they are asked.
 MAX_STEPS = 12
@@ -214,3 +216,38 @@ def _type_name(value: Any) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:38]} …"
+
+
+# -- how large it is ---------------------------------------------------------------------------------------------------
+
+
+class _Counting(_Nowhere):
+    """A file that keeps only its size."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.size += len(data)
+        return len(data)
+
+    def add(self, buffer: pickle.PickleBuffer) -> bool:
+        self.size += buffer.raw().nbytes
+        return False
+
+
+def pickled_bytes(value: Any) -> int:
+    """How large *value* is on the wire; nothing is copied to find out. Raises what pickling raises."""
+    file = _Counting()
+    cloudpickle.Pickler(file, protocol=5, buffer_callback=file.add).dump(value)
+    return file.size
+
+
+def captured_bytes(function: Any) -> dict[str, int]:
+    """The variables that travel with a function, and their sizes; the largest first."""
+    sizes: dict[str, int] = {}
+    for part in _parts(function):
+        if part.variable and not isinstance(part.value, types.ModuleType | types.FunctionType | type):
+            with contextlib.suppress(Exception):  # `blame` says which
+                sizes[part.variable] = pickled_bytes(part.value)
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))

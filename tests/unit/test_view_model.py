@@ -98,7 +98,7 @@ def test_done_with_failures_says_how_many_and_where_they_are():
     assert view.facts == "33.1 s on 8 slots · 7.3×"
     assert (
         render_text(view).splitlines()[1].strip()
-        == "3 failed · item 37: ValueError: bad thirty-seven · all of them: `.errors()`"
+        == "3 failed · item 37: ValueError: bad thirty-seven · all of them: `.errors()` · again: `.retry()`"
     )
 
 
@@ -110,7 +110,7 @@ def test_revoked_says_what_is_left_and_what_is_kept():
     assert State.REVOKED is view.state
     assert view.count == "1,381 of 2,000 done, revoked"
     assert view.facts == "after 22.6 s · 619 not finished"
-    assert view.note == "Finished items are kept."
+    assert view.note == "Finished items are kept. `.retry()` runs the others."
 
 
 def test_a_run_that_ended_short_of_its_items_never_looks_done():
