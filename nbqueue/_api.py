@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import queue
 import sys
@@ -20,6 +21,7 @@ from nbqueue.client.check import CheckReport
 from nbqueue.client.control import Control
 from nbqueue.client.env_diff import EnvDiff
 from nbqueue.client.inspect import Inspect
+from nbqueue.client.interrupts import answer_together
 from nbqueue.client.map_result import MapResult
 from nbqueue.client.options import check_options
 from nbqueue.client.result import AsyncResult, View
@@ -464,15 +466,26 @@ def wait(
     Returns:
         Those that are done, and those that are not.
     """
-    waited: list[AsyncResult] = list(handles)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for pause in slices(_display, deadline):
-        done, not_done = futures.wait(waited, pause, return_when)
-        if not not_done or _is_enough(done, return_when):
-            break
-    for handle in waited:
-        _finish_view(handle)
-    return done, not_done  # type: ignore[return-value]  # futures.wait hands back what it was given
+    if return_when not in (futures.ALL_COMPLETED, futures.FIRST_COMPLETED, futures.FIRST_EXCEPTION):
+        raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
+    waited = set(handles)
+    try:
+        done = {handle for handle in waited if handle.done()}
+        if waited - done and not _is_enough(done, return_when):
+            _wait(waited, timeout, return_when)
+        done = {handle for handle in waited if handle.done()}
+        for handle in waited:
+            _finish_view(handle)
+        return done, waited - done
+    except KeyboardInterrupt as interrupt:
+        raise answer_together(interrupt, waited) from None
+
+
+def _wait(waited: set[AsyncResult], timeout: float | None, return_when: str) -> None:
+    with contextlib.suppress(TimeoutError):
+        for handle in as_completed(waited, timeout):
+            if _is_enough([handle], return_when):
+                break
 
 
 def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -> Iterator[AsyncResult]:
@@ -482,21 +495,25 @@ def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -
         TimeoutError: Not all were done in *timeout* seconds.
     """
     waited = list(dict.fromkeys(handles))
-    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for handle in waited:
-        futures.Future.add_done_callback(handle, ended.put)  # the handle's own would go through the blocked event loop
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for position in range(len(waited)):
-        for pause in slices(_display, deadline):
-            try:
-                handle = ended.get(timeout=pause)
-            except queue.Empty:
-                continue
-            _finish_view(handle)
-            yield handle
-            break
-        else:
-            raise TimeoutError(f"{len(waited) - position} of {len(waited)} handles are not done after {timeout:g} s")
+    try:
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for handle in waited:  # their own `add_done_callback` would go through the blocked event loop
+            futures.Future.add_done_callback(handle, ended.put)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for position in range(len(waited)):
+            for pause in slices(_display, deadline):
+                try:
+                    handle = ended.get(timeout=pause)
+                except queue.Empty:
+                    continue
+                _finish_view(handle)
+                yield handle
+                break
+            else:
+                left = len(waited) - position
+                raise TimeoutError(f"{left} of {len(waited)} handles are not done after {timeout:g} s")
+    except KeyboardInterrupt as interrupt:
+        raise answer_together(interrupt, waited) from None
 
 
 def _finish_view(handle: AsyncResult) -> None:

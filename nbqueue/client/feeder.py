@@ -9,6 +9,7 @@ from typing import Any
 from nbqueue.client.again import KeptArguments
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
+from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.payload import pack_blocks
 
@@ -64,6 +65,12 @@ class Feeder:
         if self._fed - before < room:
             self._close()
 
+    def give_up(self) -> None:
+        """Read no more, and revoke what was read: the call that wanted it has failed."""
+        self._is_used_up = True
+        self._link.revoke(self._run.run_id, 0, ALL_ITEMS)
+        self._link.feed(self._run.run_id, [], closed=True)
+
     def stop(self) -> None:
         """Read no more: the run was revoked. Called by any thread."""
         self._is_stopped = True
@@ -83,9 +90,7 @@ class Feeder:
                 if self._is_stopped:
                     break
         except BaseException:
-            self._is_used_up = True
-            self._link.revoke(self._run.run_id, 0, self._fed + 1)
-            self._link.feed(self._run.run_id, [], closed=True)
+            self.give_up()
             raise
 
     def _close(self) -> None:

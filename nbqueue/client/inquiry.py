@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
+from nbqueue.client.condition import Condition
 from nbqueue.core.orders import Answer, Asked
 
 
@@ -13,7 +13,7 @@ class Inquiry:
 
     def __init__(self, request: int) -> None:
         self.request = request
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._names: dict[bytes, str] | None = None
         self._answers: dict[bytes, Answer] = {}
         self._error: BaseException | None = None

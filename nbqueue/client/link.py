@@ -20,7 +20,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from nbqueue.brokers.base import ClientPort
+from nbqueue.client.condition import Condition
 from nbqueue.client.inquiry import Inquiry
+from nbqueue.client.interrupts import HeldBack
 from nbqueue.client.run import ClientRun
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
 from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
@@ -89,7 +91,7 @@ class Credit:
     """Bounds what is on its way to the broker."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._items = 0
         self._bytes = 0
         self._error: BaseException | None = None
@@ -149,7 +151,7 @@ class Link:
         self._acked_entries = self._acked_bytes = self._acked_output = 0
         self._pinged_at = self._reread_at = time.monotonic()
         self._is_closing = False
-        self._is_awake = threading.Event()
+        self._is_awake = False
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -184,14 +186,15 @@ class Link:
                 return
             port.submit(spec, function=function, blocks=blocks, closed=closed)
 
-        if self._may_pass_the_thread():
-            self._followers[spec.run_id] = follower
-            self._submissions[spec.run_id] = submission
-            if self._port.submit_now(spec, function=function, blocks=blocks, closed=closed):
-                if self.error is not None:  # the thread ended in this moment, and may not have seen the follower
-                    raise self.error
-                return
-        self._enqueue(command)
+        with HeldBack():
+            if self._may_pass_the_thread():
+                self._followers[spec.run_id] = follower
+                self._submissions[spec.run_id] = submission
+                if self._port.submit_now(spec, function=function, blocks=blocks, closed=closed):
+                    if self.error is not None:  # the thread ended in this moment, and may not have seen the follower
+                        raise self.error
+                    return
+            self._enqueue(command)
 
     def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
         """Hand over more items; waits while too much is on its way. Raises as `submit` does."""
@@ -324,16 +327,17 @@ class Link:
             raise self.error
         if self._is_closing:
             raise BrokerUnavailable("this app is closed")
-        self._commands.append(command)
-        self._wake()
+        with HeldBack():
+            self._commands.append(command)
+            self._wake()
 
     def _may_pass_the_thread(self) -> bool:
         """Whether nothing that was said before is still to be sent, and nothing speaks against sending."""
         return not self._commands and self._no_workers is None and self.error is None and not self._is_closing
 
     def _wake(self) -> None:
-        if not self._is_awake.is_set():
-            self._is_awake.set()
+        if not self._is_awake:
+            self._is_awake = True
             with contextlib.suppress(BlockingIOError, OSError):  # full of wake-ups, or just closed
                 os.write(self._wake_writer, b"!")
 
@@ -363,8 +367,8 @@ class Link:
         return FULL_RETRY_S if self._refused else PING_S / 2
 
     def _run_commands(self) -> None:
-        if self._is_awake.is_set():  # a read that finds nothing would still hand the GIL to another thread
-            self._is_awake.clear()
+        if self._is_awake:  # a read that finds nothing would still hand the GIL to another thread
+            self._is_awake = False
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, 4096)
         has_news = bool(self._commands)

@@ -91,11 +91,14 @@ class MapResult(AsyncResult):
         deadline = self._deadline if timeout is None else time.monotonic() + timeout
         on_error = self._on_error if propagate else "return"
         values: list[Any] = []
-        for entry in self._entries_in_order(deadline):
-            if on_error == "raise" and entry.state is not State.SUCCESS:
-                raise self._error_of(entry, entry.start)
-            values += self._values_of(entry, on_error)
-        super()._wait(None)  # it is over, but the I/O thread may just be about to say so
+        try:
+            for entry in self._entries_in_order(deadline):
+                if on_error == "raise" and entry.state is not State.SUCCESS:
+                    raise self._error_of(entry, entry.start)
+                values += self._values_of(entry, on_error)
+            super()._wait(None)  # it is over, but the I/O thread may just be about to say so
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
         return values
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -112,7 +115,13 @@ class MapResult(AsyncResult):
         """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
         entries = self._entries_in_order(self._deadline) if self._ordered else self._entries_as_done(self._deadline)
         __tracebackhide__ = True
-        for entry in entries:
+        while True:
+            try:
+                entry = next(entries, None)
+            except KeyboardInterrupt as interrupt:
+                raise self._answered(interrupt) from None
+            if entry is None:
+                break
             if self._on_error == "raise" and entry.state is not State.SUCCESS:
                 raise self._error_of(entry, entry.start)
             yield from self._values_of(entry, self._on_error)
@@ -297,8 +306,10 @@ class MapResult(AsyncResult):
     def _sleep(self, deadline: float | None) -> None:
         """Wait for news; the caller holds ``run.changed``."""
         self._refuse_to_wait_in_the_io_thread()
-        with self._interrupts.answered(self.run, self.revoke, self._finish_view):
+        try:
             has_news = any(self._hears_within(pause) for pause in slices(self._attendant, deadline))
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
         if not has_news:
             raise TimeoutError(f"{self!r} is not done in time; it goes on")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from nbqueue.client.condition import Condition
 from nbqueue.core.exchange import OutputNote
 from nbqueue.core.output import STDERR, STDOUT, Display, Gap, GapFinder, OutputEvent, OutputLog, Text
 
@@ -37,7 +37,7 @@ class RunOutput:
         self.cursor = 0  #: events that have arrived, or will not
         self._end = 0  #: events that the broker has spoken of
         self._is_over = False  #: the run is; no more will come than what is spoken of
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._log = OutputLog()
         self._gaps = GapFinder()
         self._listener: Listener | None = None

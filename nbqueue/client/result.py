@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from nbqueue.client.concerns import CONCERNS
+from nbqueue.client.condition import Condition
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import Interrupts, OnInterrupt
 from nbqueue.client.link import Link
@@ -58,6 +59,7 @@ class AsyncResult(Future[Any], HasOutput):
         on_interrupt: OnInterrupt = "revoke",
     ) -> None:
         super().__init__()
+        self._condition = Condition()  # instead of the one that `Future` has just made
         self.run = run
         self._output = run.output
         self.id = run.run_id.hex()
@@ -74,6 +76,15 @@ class AsyncResult(Future[Any], HasOutput):
 
     # -- the result ----------------------------------------------------------------------------------------------------
 
+    @property
+    def interrupts(self) -> Interrupts:
+        """Who answers interrupts of a wait for it."""
+        return self._interrupts
+
+    def _answered(self, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
+        """Answer an interrupt of a wait; what is to be raised then."""
+        return self._interrupts.answer(interrupt, self.run, self.revoke, self._finish_view)
+
     def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """Wait for the result.
 
@@ -88,9 +99,12 @@ class AsyncResult(Future[Any], HasOutput):
                 worker; else a `RemoteError` that says the same.
         """
         __tracebackhide__ = True  # IPython shows the user's frames only
-        error = self.exception(timeout)
-        if error is None:
-            return self._value()
+        try:
+            error = self.exception(timeout)
+            if error is None:
+                return self._value()
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
         if not propagate:
             return error
         raise error
@@ -123,8 +137,10 @@ class AsyncResult(Future[Any], HasOutput):
         """
         if not self.done():
             self._refuse_to_wait_in_the_io_thread()
-            with self._interrupts.answered(self.run, self.revoke, self._finish_view):
+            try:
                 is_over = wait_until(self._ends_within, self._attendant, timeout)
+            except KeyboardInterrupt as interrupt:
+                raise self._answered(interrupt) from None
             if not is_over:
                 raise TimeoutError(f"{self!r} is not done after {timeout:g} s; it goes on")
         self._output.finish_showing()

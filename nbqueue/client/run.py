@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable
 
 import msgspec
 
+from nbqueue.client.condition import Condition
 from nbqueue.client.output import RunOutput
 from nbqueue.core.exchange import Note
 from nbqueue.core.progress import Counts
@@ -27,7 +27,7 @@ class ClientRun:
         """Follow a run of which *total* items are known; *closed*: there will be no more."""
         self.run_id = run_id
         self.label = label
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.cursor = 0  #: entries of the log that were read
         self.counts = Counts(total=total, closed=closed)
         self.slots = 0

@@ -102,8 +102,12 @@ class Submitter:
             lambda _, override: self.changed(override).submit_item(kind, fn, call, *kept.values([0], broker.blobs))
         )
         self._app.display.follow(handle)
-        link.submit(spec, body, blocks, closed=True, follower=handle)
-        return handle
+        try:
+            link.submit(spec, body, blocks, closed=True, follower=handle)
+            return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
+        except KeyboardInterrupt:
+            handle.revoke()
+            raise
 
     def map(
         self,
@@ -225,16 +229,16 @@ class Submitter:
             attendant=self._app.display,
             on_interrupt=on_interrupt,
         )
-        link.submit(spec, body, [], closed=False, follower=handle)
-        handle.show_in(self._app.display.show(handle, progress=progress, desc=desc))
         try:
+            link.submit(spec, body, [], closed=False, follower=handle)
+            handle.show_in(self._app.display.show(handle, progress=progress, desc=desc))
             if buffersize is None:
                 feeder.feed_all()
                 link.wait_until_accepted(run)
             else:
                 feeder.top_up(0)
         except KeyboardInterrupt:  # nobody will get the handle
-            handle.revoke()
+            feeder.give_up()
             raise
         if kept is not None:
             how = _How(fn, call, size, on_error, ordered, timeout, progress, desc, on_interrupt)

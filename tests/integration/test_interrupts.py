@@ -1,6 +1,10 @@
 """Ctrl-C in a script: what waits ends, what the script has submitted is revoked, unless it says otherwise."""
 
+import random
+import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +58,24 @@ def test_a_map_that_says_so_goes_on(hub):
 def test_nonsense_for_on_interrupt_is_refused(app):
     with pytest.raises(ValueError, match='on_interrupt must be "revoke" or "detach"'):
         app.map(abs, [1], on_interrupt="stop")
+
+
+@pytest.mark.timeout(200)
+def test_after_200_interrupts_at_random_moments_nothing_runs_on_and_all_works(hub):
+    # Given a script that waits in all ways
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    script = Path(__file__).with_name("interrupted_script.py")
+    process = hub.start(sys.executable, str(script), "200")
+
+    # When it is interrupted at random moments: while it submits, in the middle of things, or when it has long waited
+    for line in process.stdout:
+        if line == "done\n":
+            break
+        time.sleep(rng.choice([rng.random() * 0.002, rng.random() * 0.01, rng.random() * 0.2]))
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+
+    # Then each time what it waited for has ended soon, and the next task works
+    assert "" == errors, f"seed {seed}"
+    assert 0 == process.returncode
