@@ -65,13 +65,13 @@ class AsyncResult(Future[Any], HasOutput):
         self.id = run.run_id.hex()
         self.label = run.label
         self._link = link
+        self._is_shared = False
         self._blobs = blobs
         self._attendant = attendant or NoAttendant()
         self._interrupts = Interrupts(self._attendant.occasion, on_interrupt)
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
-        self._is_shared = False
         self._again: Callable[[AsyncResult, dict[str, Any]], AsyncResult] | None = None
 
     # -- the result ----------------------------------------------------------------------------------------------------
