@@ -1,4 +1,4 @@
-"""The command `nbqueue`: look at the embedded broker of this user, and stop it."""
+"""The command `nbqueue`: look at the broker, control it, and stop the embedded one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from nbqueue._version import __version__
+from nbqueue.brokers.registry import EMBEDDED, open_broker
 from nbqueue.cli import control
 from nbqueue.cli.key import key
 from nbqueue.cli.revoke import revoke
@@ -21,6 +22,7 @@ from nbqueue.errors import NBQueueError
 from nbqueue.settings import Settings
 
 if TYPE_CHECKING:
+    from nbqueue.brokers.base import ClientPort
     from nbqueue.brokers.zmq.broker import ZmqClientPort
     from nbqueue.brokers.zmq.connection import HubFiles
     from nbqueue.wire.messages import Inspected
@@ -38,24 +40,26 @@ Message = TypeVar("Message")
 @click.option("--runtime-dir", type=click.Path(path_type=Path), default=None, help="Folder of the hub's files.")
 @click.pass_context
 def main(context: click.Context, hub_name: str | None, runtime_dir: Path | None) -> None:
-    """Look at the embedded broker of this user, and stop it."""
+    """Look at the broker of NBQUEUE_URL, else the embedded one of this user, and control it."""
     context.obj = Settings.load(hub_name=hub_name, runtime_dir=runtime_dir)
 
 
 @main.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Show the hub, its workers, and what runs."""
+    """Show the broker, its workers, and what runs."""
     try:
         inspected = _inspect(settings)
-    except NBQueueError as error:
+    except (NBQueueError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if inspected is None:
         click.echo("No hub runs. A notebook that uses nbqueue starts one.")
         return
     from nbqueue.cli.tables import show_status
 
-    show_status(inspected, settings.hub_name)
+    # The rest of an address may hold a password.
+    name = f"hub {settings.hub_name}" if settings.url == EMBEDDED else f"broker {settings.url.partition(':')[0]}"
+    show_status(inspected, name)
 
 
 @main.command()
@@ -83,9 +87,10 @@ main.add_command(control.control)
 def _inspect(settings: Settings) -> Inspected | None:
     from nbqueue.wire.messages import Inspected
 
-    port = _open_port(settings)
-    if port is None:
+    broker = open_broker(settings.url, settings, start=False)
+    if broker is None:
         return None
+    port = broker.open_client(secrets.token_bytes(16))
     try:
         port.inspect()
         return _await_answer(port, Inspected)
@@ -100,7 +105,7 @@ def _open_port(settings: Settings) -> ZmqClientPort | None:
     return None if broker is None else broker.open_client(secrets.token_bytes(16))
 
 
-def _await_answer(port: ZmqClientPort, kind: type[Message]) -> Message:
+def _await_answer(port: ClientPort, kind: type[Message]) -> Message:
     port.flush()
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while (remaining_s := deadline - time.monotonic()) > 0:
@@ -108,7 +113,7 @@ def _await_answer(port: ZmqClientPort, kind: type[Message]) -> Message:
         for message in port.receive():
             if isinstance(message, kind):
                 return message
-    raise click.ClickException("the hub does not answer: `nbqueue stop` ends it")
+    raise click.ClickException("the broker does not answer: `nbqueue stop` ends a hub of this machine")
 
 
 def _ask_to_stop(settings: Settings, files: HubFiles) -> None:

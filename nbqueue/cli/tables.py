@@ -11,13 +11,13 @@ from nbqueue.core.routing import Offer
 from nbqueue.wire.messages import Inspected
 
 
-def show_status(inspected: Inspected, hub_name: str) -> None:
-    """Print the hub, its workers and its runs."""
+def show_status(inspected: Inspected, name: str) -> None:
+    """Print the broker, its workers and its runs."""
     console = Console()
     inspection = inspected.inspection
     slots = sum(worker.slots for worker in inspection.workers)
     console.print(
-        f"[bold]hub {hub_name}[/bold]  pid {inspected.pid}, up {_duration(inspected.uptime_s)}, "
+        f"[bold]{name}[/bold]  pid {inspected.pid}, up {_duration(inspected.uptime_s)}, "
         f"{inspection.clients} clients, {slots} slots, {inspection.payload_bytes / 2**20:.1f} MiB held"
     )
     console.print(_workers_table(inspection.workers) if inspection.workers else "No workers.")

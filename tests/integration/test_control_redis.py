@@ -123,6 +123,9 @@ def test_a_queue_is_purged_and_the_commands_do_the_same(site, app, wait_until):
 
     # Then it can be seen and purged from a shell and from here
     assert "here" in site.command("inspect", "queued").stdout
+    status = site.command("status").stdout
+    assert "broker unix" in status.splitlines()[0]  # where its socket is
+    assert "No worker serves queue 'there'" in " ".join(status.split())
     assert "2 slots" in site.command("control", "pool-grow").stdout
     assert "Revoked 50 waiting items of queue 'here'." in site.command("purge", "-Q", "here", "-f").stdout
     assert 1 == app.purge("there")
