@@ -5,6 +5,7 @@ import random
 import selectors
 import socket
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+import nbqueue
 from nbqueue.brokers.zmq import remote
 from nbqueue.brokers.zmq.courier import SESSION_BYTES, Courier
 from nbqueue.brokers.zmq.curve import (
@@ -307,7 +309,9 @@ def test_a_hub_that_cannot_decide_does_not_start(tmp_path, monkeypatch):
 
 
 def test_without_its_gatekeeper_nobody_gets_in(hub, monkeypatch):
+    # Given a hub whose gatekeeper has gone: libzmq by itself would let everybody in who speaks CURVE
     monkeypatch.setattr(Gatekeeper, "answer", lambda self: False)
+    hub.gatekeeper._socket.close()
 
     with pytest.raises((BrokerUnavailable, KeyFileError)):
         hub.broker("worker").open_worker(worker_info())
@@ -361,6 +365,30 @@ def test_the_command_refuses_an_open_port_without_keys(own_hub, address):
     assert 1 == refused.returncode
     assert "a hub that others can reach needs keys" in refused.stderr
     assert "nbqueue hub --make-keys" in refused.stderr
+
+
+@pytest.mark.timeout(60)
+def test_a_notebook_elsewhere_works_through_the_port(own_hub, wait_until):
+    # Given a hub in the foreground that listens on TCP, with a slot of its own
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = own_hub.folder / "config"
+    served = own_hub.start(
+        *(sys.executable, "-m", "nbqueue", "hub", "--bind", f"127.0.0.1:{port}", "-c", "1"), XDG_CONFIG_HOME=str(config)
+    )
+    assert served.stdout.readline().startswith("nbqueue ")
+
+    # Then whoever has the client's key works as on the hub's own machine: large values and output, too
+    with nbqueue.App(f"tcp://127.0.0.1:{port}", token=config / "nbqueue" / "hub" / "client.key", workers=0) as app:
+        assert [x * x for x in range(500)] == app.map(lambda x: x * x, range(500), progress=False).get(20)
+        large = app.submit(lambda data: (sys.stdout.write(f"{len(data)}\n"), data[::-1])[1], bytes(3_000_000) + b"end")
+        assert b"dne" == large.get(20)[:3]
+        assert "3000003\n" == large.stdout
+        weight = bytes(3_000_000)
+        assert 3_000_000 == app.submit(lambda: len(weight)).get(20)
+    own_hub.command("stop")
+    assert 0 == served.wait(10)
 
 
 def test_a_greeting_is_answered_with_a_welcome(hub, raw):
