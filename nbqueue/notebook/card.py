@@ -159,9 +159,9 @@ class WidgetCard(_Card):
             self._cancel.disabled = True
 
     def _draw_end(self, view: CardView) -> None:
-        self._html.value = render_html(view)
+        super()._draw_end(view)  # first: whoever sees the end may save
+        self._html.value = render_html(view)  # for pages that were reloaded, which do not hear of the replacement
         self._buttons.layout.display = "none"
-        super()._draw_end(view)
         self._kept.append(self)
         while len(self._kept) > self.KEPT_OPEN:
             self._kept.popleft().close()

@@ -35,7 +35,8 @@ def rendered_here(shell: Any) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        raised, theirs = error, _not_ours(error.__traceback__)
+        # Where in the waiting an interrupt fell tells nobody anything.
+        raised, theirs = error, None if isinstance(error, KeyboardInterrupt) else _not_ours(error.__traceback__)
         with contextlib.suppress(Exception):  # an exception without room for attributes is shown in full
             vars(error)["_render_traceback_"] = lambda: _render(shell, raised, theirs)
         raise
