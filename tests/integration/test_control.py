@@ -143,6 +143,7 @@ def test_a_worker_that_is_told_to_shut_down_ends_and_stays_away(own_hub, wait_un
 
     # Then it does, and its work goes on with the other
     assert (local, True) == (reply.worker, reply.ok)
+    wait_until(lambda: ["by-hand"] == [worker.worker for worker in app.inspect().workers()], "its end")
     go.touch()
     assert isinstance(task.get(10), int)
     assert "by-hand" == task.info["worker"]
