@@ -504,14 +504,14 @@ def as_completed(handles: Iterable[AsyncResult], timeout: float | None = None) -
             for pause in slices(_display, deadline):
                 try:
                     handle = ended.get(timeout=pause)
+                    break
                 except queue.Empty:
                     continue
-                _finish_view(handle)
-                yield handle
-                break
             else:
                 left = len(waited) - position
                 raise TimeoutError(f"{left} of {len(waited)} handles are not done after {timeout:g} s")
+            _finish_view(handle)
+            yield handle  # not inside of the wait: whoever works on it does not wait
     except KeyboardInterrupt as interrupt:
         raise answer_together(interrupt, waited) from None
 

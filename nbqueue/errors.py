@@ -8,6 +8,7 @@ NBQueueError
 ├── SoftTimeLimitExceeded  it ran longer than its `soft_time_limit`; raised inside the task, which may clean up
 ├── TimeLimitExceeded      it ran longer than its `time_limit`; its process was ended
 ├── MemoryLimitExceeded    it held more than its `memory` limit; its process was ended
+├── NestingLimitExceeded   tasks inside tasks, too deep or too many waiting at a time
 ├── ProcessLimitExceeded   it started more processes than one task may have; all were ended
 ├── WorkerLost             it killed its process more often than `max_lost` allows
 ├── UnknownTask            the broker knows no such run (it was forgotten, or another hub had it)
@@ -115,6 +116,10 @@ class TimeLimitExceeded(NBQueueError):
 
 class MemoryLimitExceeded(NBQueueError):
     """The task held more than its ``memory`` limit, and its process was ended."""
+
+
+class NestingLimitExceeded(NBQueueError):
+    """Tasks were submitted inside tasks, too deep or too many of them waiting."""
 
 
 class ProcessLimitExceeded(NBQueueError):

@@ -191,9 +191,15 @@ def _against_layers(found):
     if RANK[source_layer] >= RANK[target_layer]:
         return f"{source_layer} stands below or beside {target_layer}"
     is_open = (
-        source_layer == "testing" or target_layer != "brokers" or target[1:2] in (["base"], ["registry"], ["workers"])
+        source_layer == "testing"
+        or target_layer != "brokers"
+        or target[1:2] in (["base"], ["nesting"], ["registry"], ["workers"])
     )
-    return None if is_open else f"{source_layer} sees only the interfaces of brokers (base, workers) and the registry"
+    return (
+        None
+        if is_open
+        else f"{source_layer} sees only the interfaces of brokers (base, nesting, workers) and the registry"
+    )
 
 
 def _among_brokers(source, target, *, is_lazy):

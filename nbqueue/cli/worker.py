@@ -36,6 +36,13 @@ _MAX_INVITATION = 64 * 1024
 @click.option("--token-file", type=click.Path(path_type=Path), default=None, help="File with the key for the broker.")
 @click.option("--invite", type=click.File("r"), default=None, help="File with an invitation; -: standard input.")
 @click.option("--grace", type=click.FloatRange(min=0), default=GRACE_S, help="Seconds for running work after a signal.")
+@click.option("--memory-limit", default=None, metavar="SIZE", help="Of all slots together, e.g. 8G.")
+@click.option(
+    "--max-tasks-per-child",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Items after which a slot gets a fresh process.",
+)
 @click.option("--hub-name", default=None, help="Which hub of this user; default: that of this environment.")
 @click.option("--runtime-dir", type=click.Path(path_type=Path), default=None, help="Folder of the hub's files.")
 @click.option("--loglevel", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
@@ -49,6 +56,8 @@ def main(
     token_file: Path | None,
     invite: IO[str] | None,
     grace: float,
+    memory_limit: str | None,
+    max_tasks_per_child: int | None,
     hub_name: str | None,
     runtime_dir: Path | None,
     loglevel: str,
@@ -60,6 +69,7 @@ def main(
     NBQUEUE_QUEUES, NBQUEUE_TAGS, NBQUEUE_NAME, NBQUEUE_KEY_FILE, NBQUEUE_GRACE, NBQUEUE_LOGLEVEL.
     """
     log_events(loglevel)
+    _set_variables(NBQUEUE_MEMORY_LIMIT=memory_limit, NBQUEUE_MAX_TASKS_PER_CHILD=max_tasks_per_child)
     try:
         invitation = _read_invitation(invite.read(_MAX_INVITATION)) if invite is not None else None
         settings = _settings(url, token_file, hub_name, runtime_dir, invitation)
@@ -105,9 +115,20 @@ def _read_invitation(text: str) -> Invitation:
     return Invitation.parse(text)
 
 
+def _set_variables(**values: object) -> None:
+    """For this process and those that it starts; None: not given."""
+    os.environ.update({name: str(value) for name, value in values.items() if value is not None})
+
+
 def _work(settings: Settings, slots: int, name: str, offer: Offer, grace_s: float) -> None:
     # A task that uses nbqueue itself finds this broker, and starts none of its own.
-    os.environ.update({"NBQUEUE_URL": settings.url, "NBQUEUE_WORKERS": "0"})
+    _set_variables(
+        NBQUEUE_URL=settings.url,
+        NBQUEUE_WORKERS=0,
+        NBQUEUE_RUNTIME_DIR=settings.runtime_dir,
+        NBQUEUE_HUB_NAME=settings.hub_name,
+        NBQUEUE_KEY_FILE=settings.key_file,
+    )
     zygote = ZygoteProcess(name, slots=slots)
     if settings.url == "embedded":
         work(settings, slots, name, zygote=zygote, offer=offer, grace_s=grace_s)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nbqueue.brokers.base import Broker
+from nbqueue.brokers.nesting import NEST
 from nbqueue.brokers.registry import invite, open_broker
 from nbqueue.client.attach import attach
 from nbqueue.client.check import CheckReport, check
@@ -146,8 +147,10 @@ class App:
             return self._link, self._broker
 
     def _open(self) -> None:
-        self._broker = open_broker(self.settings.url, self.settings)
-        assert self._broker is not None, "a broker was found or started"
+        # A task never starts a broker: it would be one of its own, with workers of its own.
+        self._broker = open_broker(self.settings.url, self.settings, start=not NEST.is_slot)
+        if self._broker is None:
+            raise BrokerUnavailable("the broker that this task came from cannot be found, and a task starts none")
         port = self._broker.open_client(os.urandom(16))
         self._link = Link(port, submit_timeout_s=self.settings.submit_timeout_s)
         self._workers_started = None
@@ -155,7 +158,7 @@ class App:
     def _ask_for_workers(self, link: Link) -> None:
         """Ask for local slots once; again with the next call when they could not be started."""
         started = self._workers_started
-        if not is_on_this_machine(self.settings.url):
+        if NEST.is_slot or not is_on_this_machine(self.settings.url):
             return  # its cores are not ours to count
         if self.settings.workers and (started is None or (started.done() and started.exception() is not None)):
             _, self._workers_started = link.start_workers(self.settings.workers)

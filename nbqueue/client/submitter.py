@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from nbqueue.brokers.base import Broker
+from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.interrupts import OnInterrupt
@@ -17,6 +20,7 @@ from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
 from nbqueue.core.task import Block, RunSpec
+from nbqueue.errors import NestingLimitExceeded
 from nbqueue.wire.environment import current_environment
 from nbqueue.wire.function import Call, pack_function
 from nbqueue.wire.payload import pack_blocks
@@ -104,6 +108,8 @@ class Submitter:
         self._app.display.follow(handle)
         try:
             link.submit(spec, body, blocks, closed=True, follower=handle)
+            if NEST.is_slot:
+                link.wait_until_accepted(run)  # its slot is lent when the task waits for it: it must come first there
             return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
         except KeyboardInterrupt:
             handle.revoke()
@@ -296,7 +302,8 @@ class Submitter:
             options=task_options(self._options, chunksize=chunksize),
             environment=environment.digest,
         )
-        return spec, body
+        parent = NEST.parent()
+        return spec if parent is None else nested(spec, parent), body
 
 
 class _How(NamedTuple):
@@ -311,6 +318,23 @@ class _How(NamedTuple):
     progress: Progress
     desc: str | None
     on_interrupt: OnInterrupt
+
+
+def nested(spec: RunSpec, parent: Parent) -> RunSpec:
+    """The run as one that is submitted inside a task: before everything that waits on the level of that task.
+
+    Raises:
+        NestingLimitExceeded: It would be too deep.
+    """
+    depth = parent.depth + 1
+    if depth > MAX_DEPTH:
+        raise NestingLimitExceeded(
+            f"{spec.label!r} would be the task number {depth + 1} inside of one another: at most {MAX_DEPTH} may be "
+            "below the first one, since each of them keeps a process waiting; does the recursion end?"
+        )
+    priority = parent.priority + 1 + max(0, spec.options.priority)
+    options = msgspec.structs.replace(spec.options, priority=priority)
+    return msgspec.structs.replace(spec, options=options, parent=parent.run_id, parent_item=parent.item, depth=depth)
 
 
 def _keep(run: ClientRun, blocks: Sequence[Block]) -> KeptArguments:

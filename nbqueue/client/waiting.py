@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from nbqueue.brokers.nesting import NEST
+
 
 class Attendant(Protocol):
     """Looks after what only the waiting thread can."""
@@ -59,12 +61,13 @@ def slices(attendant: Attendant, deadline: float | None) -> Iterator[float | Non
     Yields:
         Seconds (None: as long as it takes), until the deadline has passed; 0 once if it already has.
     """
-    while True:
-        pause = attendant.attend()
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        yield left if pause is None else pause if left is None else min(pause, left)
-        if deadline is not None and time.monotonic() >= deadline:
-            return
+    with NEST.waiting():
+        while True:
+            pause = attendant.attend()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            yield left if pause is None else pause if left is None else min(pause, left)
+            if deadline is not None and time.monotonic() >= deadline:
+                return
 
 
 def wait_until(is_reached: Callable[[float | None], bool], attendant: Attendant, timeout: float | None) -> bool:

@@ -34,6 +34,7 @@ from nbqueue.core.exchange import (
 from nbqueue.core.followers import Client, notes_for
 from nbqueue.core.inspection import Inspection
 from nbqueue.core.machine import Event
+from nbqueue.core.offspring import Offspring
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
 from nbqueue.core.output import OutputEvent
 from nbqueue.core.progress import Counts
@@ -108,6 +109,7 @@ class Dispatcher:
         self._accounts: dict[bytes, tuple[int, int]] = {}
         self._open_items = 0  # of all runs together
         self._stored_bytes = 0
+        self._offspring = Offspring()
         self._next_token = 1
         self._looked_at: float | None = None
 
@@ -193,6 +195,7 @@ class Dispatcher:
         known_function.runs += 1
 
         run = self._runs[spec.run_id] = Run(spec, now=now)
+        run.is_revoked = self._offspring.add(spec, self._runs.get(spec.parent))
         self._owners[spec.run_id] = client_id
         self._client(client_id, now).cursors[spec.run_id] = 0
         self._audience.follow(client_id, spec.run_id, 0)
@@ -288,6 +291,8 @@ class Dispatcher:
             run.is_revoked = run.is_revoked or (start == 0 and stop >= ALL_ITEMS)
             self._apply(run, Event(Trigger.REVOKE, now), start, stop, Ending(reason=_REVOKED_EARLY), manner)
             self._changed(run, now)
+            for child in self._offspring.of(run_id, start, stop):
+                self.revoke(child, start=0, stop=ALL_ITEMS, now=now, manner=manner)
 
     def purge(self, queue: str, now: float) -> int:
         """Revoke whatever waits in a queue; what runs goes on. How many items that were."""
@@ -325,6 +330,7 @@ class Dispatcher:
         self._effects.append(Discard(run_id.hex()))
         self._ready.discard(run, self._owners.pop(run_id, b""))
         self._dirty.pop(run_id, None)
+        self._offspring.forget(run.spec)
         for client in self._clients.values():
             client.cursors.pop(run_id, None)
         function = self._functions[run.spec.function]
@@ -646,6 +652,8 @@ class Dispatcher:
             blocks=run.blocks(claim.start, claim.stop),
             environment=run.spec.environment,
             limits=run.spec.options.limits,
+            depth=run.spec.depth,
+            priority=run.spec.options.priority,
         )
 
     # -- effects -------------------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     blocks: list[Block]
     environment: bytes
     limits: TaskLimits = NO_LIMITS
+    depth: int = 0  #: of tasks inside tasks
+    priority: int = 0
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -62,6 +62,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str  #: what the user sees, e.g. the function's name
     environment: bytes = b""  #: digest of the modules it may import; a slot serves one environment
     options: TaskOptions = TaskOptions()
+    parent: bytes = b""  #: the run in one of whose items this was submitted; empty: none
+    parent_item: int = 0
+    depth: int = 0  #: of tasks inside tasks
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

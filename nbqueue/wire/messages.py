@@ -341,6 +341,12 @@ class ChunkReport(_Message):
     spent: str = ""  #: why this process must serve no other chunk; empty: it may
 
 
+class Waits(_Message):
+    """The task that the slot runs begins, or ends, to wait for other tasks."""
+
+    begins: bool
+
+
 class SlotReady(_Message):
     """A slot has started."""
 
@@ -391,4 +397,4 @@ ToClientPeer = (
 )
 ToWorkerPeer = Welcome | Refused | Deliver | Stop | Forgotten | Held | Carry
 ToSlot = RunChunk | Forgotten
-FromSlot = SlotReady | ChunkReport | Remark
+FromSlot = SlotReady | ChunkReport | Waits | Remark

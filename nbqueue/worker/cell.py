@@ -13,7 +13,7 @@ from typing import IO
 
 #: Ranges of items to be stopped that a cell has room for.
 MAX_STOPS = 1000
-_TOKEN, _ITEM, _SINCE_NS, _AIM, _SOFT, _STOP_TOKEN, _STOP_COUNT, _STOPS = range(8)
+_TOKEN, _ITEM, _SINCE_NS, _AIM, _SOFT, _REFUSED, _STOP_TOKEN, _STOP_COUNT, _STOPS = range(9)
 _BYTES = 8 * (_STOPS + 2 * MAX_STOPS)
 #: What the slot wrote before this time is seen here, and what was written here before it is seen by the slot.
 _SETTLE_S = 0.001
@@ -40,7 +40,7 @@ class Cell:
         """The slot begins to run *item* of the claim *token*."""
         self.numbers[_ITEM] = item
         self.numbers[_SINCE_NS] = time.monotonic_ns()
-        self.numbers[_SOFT] = 0
+        self.numbers[_SOFT] = self.numbers[_REFUSED] = 0
         self.numbers[_TOKEN] = token
 
     def note_start(self) -> None:
@@ -64,6 +64,10 @@ class Cell:
     def is_past_soft_limit(self, item: int) -> bool:
         """Whether the supervisor says that this item has run for longer than its soft time limit."""
         return self.numbers[_SOFT] == item + 1
+
+    def may_not_wait(self, item: int) -> bool:
+        """Whether the supervisor says that this item may not wait for others."""
+        return self.numbers[_REFUSED] == item + 1
 
     def wait_while_aimed_at(self) -> None:
         """Wait while the supervisor makes up its mind about a signal that is meant for an item that has ended."""
@@ -101,6 +105,10 @@ class Cell:
     def say_soft_limit(self, item: int) -> None:
         """The item has run for longer than its soft time limit."""
         self.numbers[_SOFT] = item + 1
+
+    def refuse_to_wait(self, item: int) -> None:
+        """The item may not wait for others."""
+        self.numbers[_REFUSED] = item + 1
 
     def ask_to_stop(self, token: int, start: int, stop: int) -> bool:
         """Items *start* to *stop* of the claim *token* are not to run; False when there is no room to say so."""

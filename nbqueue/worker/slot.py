@@ -9,6 +9,7 @@ import faulthandler
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -16,17 +17,20 @@ from typing import Any
 
 import msgspec
 
+from nbqueue.brokers.nesting import NEST
 from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import NO_LIMITS, Failed, Outcome, Stopped, Succeeded
-from nbqueue.errors import NotSerializable, SoftTimeLimitExceeded
+from nbqueue.errors import NestingLimitExceeded, NotSerializable, SoftTimeLimitExceeded
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure, safe_repr
 from nbqueue.wire.function import LoadedFunction, load_function
-from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, Remark, RunChunk, SlotReady, ToSlot
+from nbqueue.wire.messages import ChunkReport, Forgotten, FromSlot, Remark, RunChunk, SlotReady, ToSlot, Waits
 from nbqueue.wire.payload import PackedValues, pack_values
 from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE, RetryAsked
+from nbqueue.worker.lending import MAX_LENT
+from nbqueue.worker.nest import SlotNest
 from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.tidy import Tidy
 from nbqueue.worker.zygote_protocol import SlotEnds
@@ -49,6 +53,7 @@ class Slot:
         self._functions: dict[bytes, LoadedFunction] = {}
         self._bodies: dict[bytes, bytes] = {}  # of functions that could not be loaded yet
         self._in_user_code = False
+        self._sending = threading.RLock()
         self._token = 0
         self._limits = NO_LIMITS
         self._report: _Report | None = None
@@ -58,6 +63,7 @@ class Slot:
     def serve(self) -> None:
         """Run what comes through the pipe."""
         signal.signal(signal.SIGINT, self._on_interrupt)
+        NEST.use(SlotNest(self._say))
         self._send(SlotReady(os.getpid(), self._capture.mark))
         while (message := self._pipe.receive()) is not None:
             match message:
@@ -185,6 +191,11 @@ class Slot:
             raise SoftTimeLimitExceeded(
                 f"it has run for longer than its soft_time_limit of {self._limits.soft_time_s:g} s"
             )
+        if self._cell.may_not_wait(item):
+            raise NestingLimitExceeded(
+                f"it waits for another task, but {MAX_LENT} tasks of this worker do so already: submit less at a time, "
+                "or wait outside of tasks"
+            )
 
     def _save_what_is_finished(self) -> None:
         """Report it now: the task that is being interrupted may not obey, and be killed."""
@@ -194,9 +205,20 @@ class Slot:
             self._report.save()
         self._in_user_code = True
 
+    def _say(self, message: Waits) -> None:
+        """Send something from inside a task; an interrupt that comes meanwhile waits until it is sent."""
+        is_interruptible = self._in_user_code and threading.current_thread() is threading.main_thread()
+        if is_interruptible:
+            self._in_user_code = False
+        self._send(message)
+        if is_interruptible:
+            self._in_user_code = True
+            self._on_interrupt(signal.SIGINT, None)
+
     def _send(self, message: FromSlot) -> None:
         try:
-            self._pipe.send(message)
+            with self._sending:
+                self._pipe.send(message)
         except OSError:
             os._exit(1)  # the supervisor is gone: nobody wants the result
 

@@ -44,6 +44,7 @@ class SlotProcess(Generic[Work]):
         self.is_ready = False
         self.work: Work | None = None
         self.items_begun = 0
+        self.waiting_since: float | None = None  #: its task waits for other tasks
         self.functions: set[bytes] = set()
         self.environment: bytes | None = None  #: of the functions that it has run; None: it is fresh
 

@@ -32,8 +32,10 @@ from nbqueue.wire.messages import (
     SlotReady,
     Stop,
     ToWorkerPeer,
+    Waits,
 )
 from nbqueue.worker import memory
+from nbqueue.worker.lending import LEND_AFTER_S, PRELOADED, Lender
 from nbqueue.worker.limits import NO_WORKER_LIMITS, WorkerLimits
 from nbqueue.worker.obituary import Death, obituary
 from nbqueue.worker.orders import obey
@@ -83,6 +85,8 @@ class Supervisor:
         self._wanted_slots = slots
         self._clock = clock
         self._limits = limits
+        self._lender = Lender()
+        self._is_preloaded = False
         self._warden = Warden(limits, name=name, now=clock())
         self._lifeline = lifeline
         self._grace_s = grace_s
@@ -119,6 +123,8 @@ class Supervisor:
     def run_once(self, *, timeout_s: float) -> None:
         """Wait up to *timeout_s* seconds for something to do, and do it."""
         for key, _ in self._selector.select(timeout_s):
+            if self._selector.get_map().get(key.fd) is not key:
+                continue  # it was closed meanwhile, with the slot that was buried a moment ago
             match key.data:
                 case SlotProcess() as slot:
                     for report in slot.receive_available():
@@ -164,6 +170,8 @@ class Supervisor:
 
     def _patience_s(self) -> float:
         now = self._clock()
+        if any(slot.waiting_since is not None for slot in self._slots):
+            return LEND_AFTER_S
         if self._port_is_quiet_only_until(now):
             return ANNOUNCE_S
         until_heartbeat_s = max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
@@ -189,6 +197,7 @@ class Supervisor:
             self._press_on(slot, work, now)
             if slot.output.is_due(now):
                 self._report_output(slot, work)
+        self._lend(now)
         self._warden.look(self._slots, now)
         if self._warden.holding is None:
             self._fill_slots()
@@ -318,6 +327,12 @@ class Supervisor:
                 slot.take_birth(pid)
             case ChunkReport():
                 self._take_report(slot, message)
+            case Waits(begins):
+                slot.waiting_since = self._clock() if begins else None
+                if not self._is_preloaded:
+                    self._is_preloaded = True
+                    self._zygote.preload(PRELOADED)
+                self._lend(self._clock())
 
     def _take_report(self, slot: SlotProcess[Work], report: ChunkReport) -> None:
         work = slot.work
@@ -326,6 +341,8 @@ class Supervisor:
         slot.output.drain()
         self._report_output(slot, work)
         work.take_report(report.outcomes)
+        if report.final:
+            self._take_back()
         if report.spent:
             work.last_words = report.outcomes
             self._retire(slot, report.spent)
@@ -333,6 +350,7 @@ class Supervisor:
         self._port.commit(report.token, work.delivery.run_id, report.outcomes, final=report.final)
         if report.final:
             slot.work = None
+            slot.waiting_since = None
             slot.output.end()
             if self._limits.tasks_per_child is not None and slot.items_begun >= self._limits.tasks_per_child:
                 self._retire(slot, "it has run as many tasks as it may")
@@ -364,6 +382,7 @@ class Supervisor:
             blamed = slot.cell.current(token)
             slot.output.drain()
             self._report_output(slot, work)
+            self._take_back()
             reason = self._why(slot, death)
             logger.info("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
             self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
@@ -406,10 +425,36 @@ class Supervisor:
         """The zygote died, and its slots with it."""
         self._selector.unregister(self._zygote.fileno())
         self._zygote = self._zygote.restart()
+        self._is_preloaded = False
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote)
         for slot in list(self._slots):
             slot.signal(signal.SIGKILL)  # its group: what the task left behind
             self._bury(slot, SlotDeath(None))
+
+    # -- lending -------------------------------------------------------------------------------------------------------
+
+    def _lend(self, now: float) -> None:
+        """Have as many slots more as there are tasks that wait for others."""
+        waiting = [slot for slot in self._slots if slot.work is not None and slot.waiting_since is not None]
+        if not waiting and not self._lender.lent:
+            return
+        wanted = self._lender.wanted([slot.waiting_since for slot in waiting if slot.waiting_since is not None], now)
+        if wanted != self._lender.lent:
+            by, self._lender.lent = wanted - self._lender.lent, wanted
+            self.resize(by)
+        if self._lender.refuses(len(waiting)):
+            self._refuse_to_wait(max(waiting, key=lambda slot: slot.waiting_since or 0.0))
+
+    def _refuse_to_wait(self, slot: SlotProcess[Work]) -> None:
+        item = None if slot.work is None else slot.work.running_item(slot.cell)
+        if item is not None and not slot.cell.may_not_wait(item):
+            slot.cell.refuse_to_wait(item)
+            slot.signal(signal.SIGINT)
+
+    def _take_back(self) -> None:
+        """A task ends: a slot that was lent ends with it, before the broker can give it to somebody else."""
+        if self._lender.take_back(self._clock()):
+            self.resize(-1)
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ task can be found by another. It is also the slots' parent, so it knows how each
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import select
 import signal
@@ -59,6 +61,9 @@ class Zygote:
         request, descriptors, _, _ = socket.recv_fds(self._control, 1, len(SlotEnds._fields))
         if not request:
             return False
+        if request == b"P":
+            self._preload()
+            return True
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -68,6 +73,14 @@ class Zygote:
         self._slots.add(pid)
         self._tell(BORN, pid, 0, 0)
         return True
+
+    def _preload(self) -> None:
+        """Import what the slots will need, once for all."""
+        for name in receive_roots(self._control):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(str(name))
+        gc.collect()
+        gc.freeze()
 
     def _become_slot(self, parent: int, ends: SlotEnds) -> None:
         """Turn the fork into a slot; never returns."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nbqueue.worker.zygote_protocol import BORN, RECORD, SlotEnds, encode_roots
@@ -78,6 +79,11 @@ class ZygoteProcess:
         birth = Birth()
         self._unborn.append(birth)
         return birth
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Let it import modules, so that the slots that are forked from now on have them."""
+        with contextlib.suppress(OSError):
+            self._control.sendall(b"P" + encode_roots(modules))
 
     def deaths(self) -> list[SlotDeath]:
         """Slots that died since the last call; births are noted on the way."""

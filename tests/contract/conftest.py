@@ -416,7 +416,8 @@ class Client:
         **options,
     ) -> Receipt:
         """Submit a run; returns the broker's answer. *options* are those of `TaskOptions`."""
-        spec = RunSpec(run_id=run_id, function=function, label=label, options=TaskOptions(**options))
+        family = {name: options.pop(name) for name in ("parent", "parent_item", "depth") if name in options}
+        spec = RunSpec(run_id=run_id, function=function, label=label, options=TaskOptions(**options), **family)
         if blocks is None:
             blocks = [Block(0, items, b"payload of 0:%d" % items)] if items else []
         self._port.submit(spec, function=body, blocks=blocks, closed=closed)
