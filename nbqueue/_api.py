@@ -54,11 +54,10 @@ class _Display:
         return show(handle, progress=progress, desc=desc)
 
     def follow(self, handle: AsyncResult) -> None:
-        """In a notebook, show what a single task prints, in the cell that has submitted it."""
-        if _kernel_shell() is not None:
-            from nbqueue.notebook.output import follow
+        """Show what a single task prints: in the cell that has submitted it, or on the terminal."""
+        from nbqueue.notebook.output import follow
 
-            follow(handle)
+        follow(handle)
 
     @property
     def preparation(self) -> object:

@@ -7,13 +7,13 @@ land differs from one ipykernel version to the next, and some never come back fr
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from nbqueue.core.output import Clear, Display, Gap, OutputEvent, Sealed, Text
 from nbqueue.notebook.pump import kernel_shell
+from nbqueue.notebook.terminal import TERMINAL
 
 __all__ = ["CellOutput", "StreamOutput", "follow"]
 
@@ -112,19 +112,15 @@ class StreamOutput:
         for what in merged(events):
             match what:
                 case Text(stream, text):
-                    _write(sys.stderr if stream == "stderr" else sys.stdout, text)
+                    TERMINAL.write(stream, text)
                 case Display(data=data) if "text/plain" in data:
-                    _write(sys.stdout, f"{data['text/plain']}\n")
+                    TERMINAL.write("stdout", f"{data['text/plain']}\n")
                 case Gap(size_bytes):
-                    _write(sys.stdout, f"[… {size_bytes:,} bytes of output left out …]\n")
+                    TERMINAL.write("stdout", f"[… {size_bytes:,} bytes of output left out …]\n")
 
     def settle(self) -> None:
-        """Everything was printed when it was taken."""
-
-
-def _write(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
+        """Let it be printed."""
+        TERMINAL.settle()
 
 
 def merged(events: Sequence[OutputEvent]) -> list[Text | Display | Clear | Gap]:
