@@ -46,6 +46,7 @@ class SlotOutput:
         self._decoders = _new_decoders()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._reported_at = 0.0
+        self._item = 0  #: that ran when the pipes were last read
 
     @property
     def last_lines(self) -> list[str]:
@@ -78,6 +79,7 @@ class SlotOutput:
     def read(self) -> int:
         """Read what is there, once; the number of bytes."""
         size = 0
+        self._item = self._cell.numbers[ITEM]  # before the look at the pipes: what is there was written until now
         for stream, reader in enumerate(self.readers):
             data = _read(reader)
             if data:
@@ -116,7 +118,7 @@ class SlotOutput:
         if delivery is None:
             _write_to_log(piece)
             return
-        item = self._cell.numbers[ITEM] if piece.item is None else piece.item
+        item = self._item if piece.item is None else piece.item
         item = min(max(item, delivery.start), delivery.stop - 1)
         if piece.kind == MESSAGE:
             self._batch.show(item, delivery.attempt, _decode_message(piece.data))
