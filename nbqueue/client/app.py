@@ -7,28 +7,26 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import NEST
 from nbqueue.brokers.registry import invite, open_broker
-from nbqueue.client.attach import attach
-from nbqueue.client.check import CheckReport, check
-from nbqueue.client.control import Control
-from nbqueue.client.env_diff import EnvDiff
-from nbqueue.client.inspect import Inspect
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
 from nbqueue.client.options import check_names, duration_s
-from nbqueue.client.recall import ANSWER_TIMEOUT_S, revoke_by_id
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, NoDisplay, Submitter
 from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 from nbqueue.errors import BrokerUnavailable, NoWorkers
 from nbqueue.settings import Settings, is_on_this_machine, shown_url
-from nbqueue.wire.keyfile import is_key_text
-from nbqueue.wire.versions import installed_versions
+
+if TYPE_CHECKING:  # what not every session needs is imported where it is used: the first result should come soon
+    from nbqueue.client.check import CheckReport
+    from nbqueue.client.control import Control
+    from nbqueue.client.env_diff import EnvDiff
+    from nbqueue.client.inspect import Inspect
 
 
 class Line(str):
@@ -87,7 +85,7 @@ class App:
             runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
             display: How runs are shown; None: not at all.
         """
-        is_key = isinstance(token, str) and is_key_text(token)
+        is_key = isinstance(token, str) and _is_key_text(token)
         self.settings = Settings.load(
             url=url,
             hub_name=name,
@@ -223,6 +221,8 @@ class App:
         Raises:
             UnknownTask: The broker knows no such run, or several whose ids begin like this.
         """
+        from nbqueue.client.recall import revoke_by_id
+
         how = manner(terminate=terminate, signal=signal, grace_s=grace_s)
         link, _ = self.connection()
         if isinstance(id_or_ids, str | AsyncResult):
@@ -242,6 +242,8 @@ class App:
             UnknownTask: The broker knows no such run, or several whose ids begin like this.
         """
         link, broker = self.connection()
+        from nbqueue.client.attach import attach
+
         return attach(link, broker.blobs, task_id, attendant=self.display)
 
     #: Celery's name for it.
@@ -306,20 +308,30 @@ class App:
         Returns:
             A table with what was found and what to do about it.
         """
+        from nbqueue.client.check import check
+
         return check(fn, args, submit=self.submit if trial else None, env_diff=self.env_diff)
 
     def inspect(self) -> Inspect:
         """What the broker has now: `active`, `queued`, `scheduled`, `workers`, `queues`, `stats`, `ping` and more."""
         link, _ = self.connection()
+        from nbqueue.client.inspect import Inspect
+        from nbqueue.client.recall import ANSWER_TIMEOUT_S
+
         return Inspect(link.inspect().result(ANSWER_TIMEOUT_S), ping=lambda timeout: self.control.ping(timeout=timeout))
 
     @property
     def control(self) -> Control:
         """Orders to workers: more or fewer slots, shutdown, ping."""
+        from nbqueue.client.control import Control
+
         return Control(lambda: self.connection()[0])
 
     def env_diff(self, timeout: float = 10.0) -> EnvDiff:
         """The packages of each worker that differ from those here."""
+        from nbqueue.client.env_diff import EnvDiff
+        from nbqueue.wire.versions import installed_versions
+
         return EnvDiff(installed_versions(), self.control.versions(timeout))
 
     def purge(self, queue: str = DEFAULT_QUEUE) -> int:
@@ -333,3 +345,9 @@ class App:
 
 def _id_of(task: str | AsyncResult) -> str:
     return task if isinstance(task, str) else task.id
+
+
+def _is_key_text(token: str) -> bool:
+    from nbqueue.wire.keyfile import is_key_text
+
+    return is_key_text(token)

@@ -24,7 +24,6 @@ from nbqueue.core.states import State
 from nbqueue.core.task import Entry
 from nbqueue.errors import NBQueueError
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.failure import unpack_failure
 from nbqueue.wire.payload import PackedValues
 
 _CONSUMED = "these results were consumed: a map with buffersize hands out each of them once"
@@ -165,6 +164,8 @@ class MapResult(AsyncResult):
 
     def errors(self) -> list[ItemError]:
         """The items that have failed so far, by index; revoked ones are not among them."""
+        from nbqueue.wire.failure import unpack_failure
+
         found = []
         for entry in sorted(self.run.failures, key=lambda failure: failure.start):
             if entry.state is State.REVOKED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -44,6 +43,8 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in options:
         if name not in DEFAULTS:
+            import difflib
+
             near = difflib.get_close_matches(name, DEFAULTS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
             raise TypeError(f"there is no task option {name!r}{hint}")

@@ -23,7 +23,6 @@ from nbqueue.core.states import State
 from nbqueue.core.task import Entry
 from nbqueue.errors import NBQueueError, TaskExpired, TaskRevoked, WorkerLost
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.failure import first_line, rebuild, unpack_failure
 from nbqueue.wire.payload import PackedValues
 
 #: `Future.cancel` waits this long for the broker's word.
@@ -217,6 +216,8 @@ class AsyncResult(Future[Any], HasOutput):
         failed = [entry for entry in self.run.failures if entry.state is State.FAILURE]
         if not failed:
             return None
+        from nbqueue.wire.failure import unpack_failure
+
         return unpack_failure(min(failed, key=lambda entry: entry.start).payload).traceback
 
     @property
@@ -399,6 +400,8 @@ class AsyncResult(Future[Any], HasOutput):
         name = self._name_of(item)
         match entry.state:
             case State.FAILURE:
+                from nbqueue.wire.failure import rebuild, unpack_failure
+
                 record = unpack_failure(entry.payload)
                 return rebuild(record, note=f"{name} failed on {record.where}{self._others()}")
             case State.LOST:
@@ -442,6 +445,8 @@ def _lost(name: str, reason: str) -> WorkerLost:
 
 def _one_line(entry: Entry) -> str:
     if entry.payload:
+        from nbqueue.wire.failure import first_line, unpack_failure
+
         return first_line(unpack_failure(entry.payload))
     reason = entry.reason.partition("\n")[0]
     return f"{entry.state.name}: {reason}" if reason else entry.state.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import signal as signals
 import time
 from collections.abc import Iterable, Sequence
@@ -50,6 +49,8 @@ def _signal_name(signal: str | int) -> str:
     try:
         return signals.Signals(signal).name if isinstance(signal, int) else signals.Signals[signal.upper()].name
     except (KeyError, ValueError):
+        import difflib
+
         near = difflib.get_close_matches(str(signal).upper(), signals.Signals.__members__, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f'there is no signal {signal!r}: give one like "SIGTERM"{hint}') from None

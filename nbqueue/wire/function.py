@@ -16,7 +16,6 @@ from blake3 import blake3
 from nbqueue.core.compatibility import why_unreadable
 from nbqueue.core.exchange import Versions
 from nbqueue.errors import EnvironmentMismatch, NotSerializable
-from nbqueue.wire.blame import refusal
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
 from nbqueue.wire.environment import Environment
 from nbqueue.wire.payload import pickle_parts, unpack
@@ -101,6 +100,8 @@ def _pack(
     try:
         parts = pickle_parts((preparation, function, retry_on))
     except NotSerializable as error:
+        from nbqueue.wire.blame import refusal  # looks into code and frames, which only this case needs
+
         raise refusal(function, error=error) from None
     sources = dict(_cell_sources(function))
     requires = function_requirements(function)

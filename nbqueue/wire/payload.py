@@ -25,7 +25,6 @@ import msgspec
 
 from nbqueue.core.task import Block
 from nbqueue.errors import NotSerializable, ProtocolError
-from nbqueue.wire.blame import blame
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore, Buffer
 
 #: Buffers below this are copied into the pickle: a frame of their own would cost more.
@@ -69,6 +68,8 @@ def pickle_parts(value: Any) -> list[Buffer]:
     try:
         pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=take)
     except Exception as error:
+        from nbqueue.wire.blame import blame  # looks into code and frames, which only this case needs
+
         found = blame(value)
         path, variable = (found.path, found.variable) if found is not None else (f"a {type(value).__name__}", "")
         raise NotSerializable(f"{path} cannot be sent to a worker: {error}", path=path, variable=variable) from error
