@@ -24,7 +24,7 @@ SUBMIT = """
 
 def test_what_a_process_has_left_behind_can_be_had_from_another_one(own_hub):
     # Given a process that has submitted a task, a map and a task that still runs, and is gone
-    one_id, many_id, slow_id = own_hub.run_script(SUBMIT).split()
+    one_id, many_id, slow_id = own_hub.run_script(SUBMIT).splitlines()[-1].split()
     app = own_hub.app()
 
     # When somebody asks for them by id, or by the beginning of it
