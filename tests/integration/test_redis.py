@@ -206,6 +206,7 @@ def test_scripts_that_were_flushed_are_loaded_again(site, command):
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.filterwarnings("ignore::nbqueue.WaitingWarning")  # the workers were forgotten, too, for a moment
 def test_when_everything_was_flushed_handles_raise_and_none_hangs(site):
     # Given tasks that run and wait
     app = site.app()
