@@ -93,12 +93,10 @@ PATIENCE_S = 10.0
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: runs for more than a few seconds")
     config.addinivalue_line("markers", "plain: not on the sealed broker, whose bytes are more")
-    config.addinivalue_line("markers", "not_redis: Redis does not carry output")
 
 
 def pytest_collection_modifyitems(config, items):
     plain = {item for item in items if item.get_closest_marker("plain") and "sealed" in item.callspec.params.values()}
-    plain |= {item for item in items if item.get_closest_marker("not_redis") and "redis" in item.name}
     config.hook.pytest_deselected(items=plain)
     items[:] = [item for item in items if item not in plain]
 

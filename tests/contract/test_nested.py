@@ -1,16 +1,7 @@
 """Runs that were submitted inside items of other runs."""
 
-import pytest
-
 from nbqueue.core.states import State
 from nbqueue.core.task import Manner
-
-
-@pytest.fixture(autouse=True)
-def knows_of_parents(kind):
-    """Redis keeps no record of who has submitted what, yet."""
-    if "redis" in kind:
-        pytest.skip("Redis keeps no record of parents")
 
 
 def test_a_revoke_reaches_what_the_item_has_submitted_and_what_that_has_submitted(broker):

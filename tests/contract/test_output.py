@@ -1,11 +1,7 @@
 """What tasks print reaches those who follow their run: in order, once, bounded, and never in the way of results."""
 
-import pytest
-
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
-from nbqueue.core.output import ITEM_TEXT_BYTES, Clear, Display, OutputEvent, Text
-
-pytestmark = pytest.mark.not_redis
+from nbqueue.core.output import ITEM_TEXT_BYTES, RUN_TEXT_BYTES, Clear, Display, OutputEvent, Text
 
 
 def texts(events):
@@ -127,6 +123,31 @@ def test_the_beginning_and_the_end_of_a_flood_are_kept(broker):
     assert [number * size for number in numbers] == [event.position for event in events]
     # And there is no end to what the first client, who was there, was told
     assert 100 == len(client.printed(run_id))
+
+
+def test_of_a_whole_run_the_beginning_and_the_end_are_kept(broker):
+    # Given many items, none of which prints too much, but all of them together
+    client, worker = broker.client(), broker.worker()
+    size = ITEM_TEXT_BYTES // 4
+    run_id = client.submit(4 * 2 * RUN_TEXT_BYTES // ITEM_TEXT_BYTES, chunksize=2**20)
+    delivery = worker.claim()
+    items = range(delivery.start, delivery.stop)
+    for item in items:
+        for piece in range(2):
+            worker.print(delivery, "x" * size, item=item, position=piece * size)
+
+    # When somebody attaches later
+    other = broker.client()
+    other.attach(run_id)
+
+    # Then he gets what the first ones and the last ones printed, and it takes no more room than that
+    kept = {event.item for event in other.printed(run_id)}
+    middle = len(items) // 2
+    assert set(items[:middle]) - kept == set(range(min(set(items) - kept), middle))
+    assert set(items[middle:]) - kept == set(range(middle, max(set(items) - kept) + 1))
+    assert {items[0], items[-1]} <= kept
+    assert len(items) // 4 < len(kept) < len(items) * 3 // 4
+    assert client.inspect().payload_bytes < 2 * RUN_TEXT_BYTES + 4 * size
 
 
 def test_a_client_that_does_not_read_gets_no_more_output_but_all_results(broker):

@@ -145,6 +145,89 @@ def test_results_larger_than_a_note_arrive(site):
     assert value == site.app().submit(bytes, value).get(timeout=40)
 
 
+def print_slowly(count):
+    for number in range(count):
+        print(number, flush=True)
+        time.sleep(0.2)
+
+
+def print_much(number):
+    for line in range(1000):
+        print(f"{number} {line:>1000}")
+
+
+@pytest.mark.timeout(60)
+def test_what_a_task_prints_is_heard_while_it_runs(site):
+    handle = site.app().submit(print_slowly, 3)
+
+    assert [("0", False), ("1", False), ("2", False)] == [(line, handle.ready()) for line in handle.logs(follow=True)]
+
+
+@pytest.mark.timeout(60)
+def test_each_item_of_a_map_has_its_own_output_and_the_results_are_there_as_well(site):
+    results = site.app().map(lambda number: print("item", number) or number, range(500), progress=False)
+
+    assert list(range(500)) == results.get(timeout=30)
+    assert [f"item {number}\n" for number in range(500)] == [results.output(number).stdout for number in range(500)]
+
+
+@pytest.mark.timeout(60)
+def test_floods_of_output_are_bounded_and_leave_nothing_behind(site):
+    # Given tasks that print 20 MB together
+    app, client = site.app(), site.server.client()
+    before = set(client.keys())
+    results = app.map(print_much, range(20), chunksize=1, progress=False)
+    results.get(timeout=50)
+
+    # Then both ends of what each printed are here, and the server keeps no more than that
+    for number in range(20):
+        lines = results.output(number).stdout.splitlines()
+        assert f"{number} {0:>1000}" == lines[0]
+        assert f"{number} {999:>1000}" == lines[-1]
+    assert client.info("memory")["used_memory_dataset"] < 20 * 2**20
+
+    # And nothing when the results are let go
+    del results
+    deadline = time.monotonic() + 20
+    while b"nbq:{default}:e:" in b" ".join(set(client.keys()) - before):
+        assert time.monotonic() < deadline
+        app.submit(double, 1).get(timeout=20)
+
+
+@pytest.mark.timeout(60)
+def test_output_goes_on_when_the_server_was_gone(site):
+    # Given a task that prints
+    handle = site.app().submit(print_slowly, 15)
+    lines = handle.logs(follow=True)
+    heard = [next(lines)]
+
+    # When the server is killed meanwhile and started again
+    site.server.kill()
+    site.server.start()
+
+    # Then no line is missing, and none comes twice
+    assert [str(number) for number in range(15)] == heard + list(lines)
+
+
+def count_down(depth):
+    return 0 if depth == 0 else 1 + nbqueue.submit(count_down, depth - 1).get()
+
+
+def descend(depth):
+    return nbqueue.submit(descend, depth + 1).get()
+
+
+@pytest.mark.timeout(60)
+def test_tasks_that_wait_for_tasks_lend_their_slots(site):
+    assert 12 == site.app().submit(count_down, 12).get(timeout=50)
+
+
+@pytest.mark.timeout(90)
+def test_a_recursion_without_end_is_refused(site):
+    with pytest.raises(nbqueue.NestingLimitExceeded, match="at most 32"):
+        site.app().submit(descend, 0).get(timeout=80)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_when_redis_is_killed_twenty_times(site):

@@ -256,7 +256,8 @@ def test_encrypted_work_can_be_read_by_nobody_on_the_server(site, wait_until):
     secret = "the secret of the house"
     site.worker()
     with nbqueue.App(site.url, encrypt=True) as app:
-        assert secret.upper() == app.submit(lambda text: text.upper(), secret).get(20)
+        task = app.submit(lambda text: print(text) or text.upper(), secret)
+        assert (secret.upper(), secret + "\n") == (task.get(20), task.stdout)
         dump = b"".join(_dump(site.raw, key) for key in site.raw.scan_iter(match="*"))
 
     assert len(dump) > 100

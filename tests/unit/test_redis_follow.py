@@ -1,6 +1,6 @@
 """A log that is read anew from a server that has lost its end tells nothing twice."""
 
-from nbqueue.brokers.redis.client_port import _Follow
+from nbqueue.brokers.redis.follow import Follow
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry
 
@@ -14,7 +14,7 @@ def shown(parts):
 
 
 def test_entries_of_one_server_are_handed_out_as_they_are():
-    follow = _Follow(0, None)
+    follow = Follow(0, None)
 
     assert [(0, 3, 0), (5, 6, 0)] == shown(follow.next_of(success(0, 3)) + follow.next_of(success(5, 6)))
     assert (2, 2) == (follow.cursor, follow.shown)
@@ -22,7 +22,7 @@ def test_entries_of_one_server_are_handed_out_as_they_are():
 
 def test_what_was_told_before_the_server_changed_is_passed_over():
     # Given a client that has heard of items 0 to 4 and 6
-    follow = _Follow(0, None)
+    follow = Follow(0, None)
     follow.next_of(success(0, 5))
     follow.next_of(success(6, 7))
 
@@ -37,7 +37,7 @@ def test_what_was_told_before_the_server_changed_is_passed_over():
 
 
 def test_a_second_change_is_no_worse_than_the_first():
-    follow = _Follow(0, None)
+    follow = Follow(0, None)
     for first in (0, 2, 4):
         follow.next_of(success(first, first + 1))
     follow.begin_anew()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.brokers.redis import operations
+from nbqueue.brokers.redis.follow import Follow
 from nbqueue.brokers.redis.operations import Crew, News
+from nbqueue.brokers.redis.output_reader import OutputReader
 from nbqueue.brokers.redis.session import Operation, Session
-from nbqueue.core.exchange import Note, Receipt
+from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
+from nbqueue.core.exchange import Note, OutputNote, Receipt
 from nbqueue.core.followers import NOTE_WINDOW_BYTES, NOTE_WINDOW_ENTRIES
 from nbqueue.core.orders import Order
 from nbqueue.core.progress import Counts
@@ -21,6 +21,7 @@ from nbqueue.wire.messages import (
     Answered,
     Inspected,
     NoteMessage,
+    OutputMessage,
     Pong,
     Purged,
     ReceiptMessage,
@@ -37,91 +38,20 @@ ASKED_AFTER = 512
 FAREWELL_S = 5.0
 
 
-class _Follow:
-    """How far the log of one run was handed out.
-
-    A server that comes after another may have lost the end of a log, and items that had ended run again. So the log is
-    then read from its beginning, and what the client was told of an item before stays as it is.
-    """
-
-    __slots__ = ("_known", "_told", "cursor", "is_asked", "is_behind", "is_stale", "route", "shown")
-
-    def __init__(self, cursor: int, route: Route | None) -> None:
-        self.cursor = cursor  #: the next entry of the log
-        self.shown = cursor  #: the next entry as the client counts them
-        self.route = route
-        self._told: list[tuple[int, int]] = []  # items whose ends were handed out
-        self._known: list[tuple[int, int]] | None = None  # the same when the server changed, in order
-        self.is_asked = False  #: its log is being read
-        self.is_stale = False  #: there was news meanwhile
-        self.is_behind = False  #: waits for room
-
-    def move_to(self, cursor: int) -> None:
-        """The client wants to go on from the entry that it counts as *cursor*."""
-        if cursor != self.shown:
-            self.cursor = self.shown = cursor
-
-    def begin_anew(self) -> None:
-        """The server is another one."""
-        self.cursor = 0
-        self._known = _merged(self._told)
-        self._told = list(self._known)
-
-    def next_of(self, entry: Entry) -> list[Entry]:
-        """The parts of the log's next entry that are news to the client."""
-        self.cursor += 1
-        parts = [entry] if self._known is None else _parts_outside(entry, self._known)
-        self._told += [(part.start, part.stop) for part in parts]
-        self.shown += len(parts)
-        return parts
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(stop, found[-1][1])
-        else:
-            found.append((start, stop))
-    return found
-
-
-def _parts_outside(entry: Entry, known: list[tuple[int, int]]) -> list[Entry]:
-    """What of an entry is not about items of *known*, which are in order and apart."""
-    parts, start = [], entry.start
-    for known_start, known_stop in known[max(bisect_right(known, (entry.start,)) - 1, 0) :]:
-        if known_start >= entry.stop:
-            break
-        if start < known_start:
-            parts.append(_cut(entry, start, known_start))
-        start = max(start, known_stop)
-    if start < entry.stop:
-        parts.append(_cut(entry, start, entry.stop))
-    return parts
-
-
-def _cut(entry: Entry, start: int, stop: int) -> Entry:
-    if (start, stop) == (entry.start, entry.stop):
-        return entry
-    offset = entry.offset + start - entry.start if entry.payload else 0
-    share = (stop - start) / (entry.stop - entry.start)
-    return msgspec.structs.replace(
-        entry, start=start, stop=stop, offset=offset, wall_s=entry.wall_s * share, cpu_s=entry.cpu_s * share
-    )
-
-
 class RedisClientPort(ClientPort):
     """See `ClientPort`. A note is handed out when it goes on where the last one ended; else the log is read."""
 
     def __init__(self, client_id: bytes, open_session: Callable[[RedisClientPort], Session]) -> None:
         self._id = client_id
         self._crew = Crew()
-        self._follows: dict[bytes, _Follow] = {}
-        self._behind: dict[bytes, _Follow] = {}
+        self._follows: dict[bytes, Follow] = {}
+        self._behind: dict[bytes, Follow] = {}
         self._read: set[bytes] = set()  # finished runs of which everything was handed out
+        self._printed = OutputReader(self._read_output, self._tell_output)
         self._messages: list[ToClientPeer] = []
         self._sent_entries = self._acked_entries = 0
         self._sent_bytes = self._acked_bytes = 0
+        self._taken_bytes = 0  # of output, since the server was last told so
         self._is_open = True
         self._session = open_session(self)
         self._session.greet()
@@ -146,7 +76,7 @@ class RedisClientPort(ClientPort):
         """See `ClientPort.submit`."""
         follow = self._follows.get(spec.run_id)
         if follow is None:
-            self._follows[spec.run_id] = _Follow(0, spec.options.route)
+            self._follows[spec.run_id] = Follow(0, spec.options.route)
         self._offer(spec.run_id, operations.submit(self._id, spec, function, blocks, closed=closed))
 
     def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
@@ -170,14 +100,16 @@ class RedisClientPort(ClientPort):
         """See `ClientPort.attach`."""
         follow = self._follows.get(run_id)
         if follow is None:
-            follow = self._follows[run_id] = _Follow(cursor, None)
+            follow = self._follows[run_id] = Follow(cursor, None)
         follow.move_to(cursor)
+        self._printed.follow(run_id, output_cursor)
         self._ask_for_more(run_id, follow)
 
     def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
         """See `ClientPort.ack`."""
         self._acked_entries = min(max(self._acked_entries, entries), self._sent_entries)
         self._acked_bytes = min(max(self._acked_bytes, size_bytes), self._sent_bytes)
+        self._printed.ack(output_bytes)
         if self._behind and self._has_room():
             behind, self._behind = self._behind, {}
             for run_id, follow in behind.items():
@@ -260,10 +192,13 @@ class RedisClientPort(ClientPort):
 
     def greetings(self) -> list[Operation]:
         """See `session.Listener`."""
+        self._taken_bytes = 0
         return [Operation("client", operations.encode(["h", self._id]), self._take_crew)]
 
     def on_reconnected(self, *, is_same_server: bool) -> None:
         """See `session.Listener`: what was told meanwhile is read from the logs."""
+        if not is_same_server:
+            self._printed.begin_anew()
         for run_id, follow in list(self._follows.items()):
             if not is_same_server:
                 follow.begin_anew()
@@ -276,10 +211,22 @@ class RedisClientPort(ClientPort):
                 follow = self._follows.get(news.run_id)
                 if follow is not None:
                     self._take_news(follow, news)
+        elif field == b"e":
+            self._take_printed(operations.decode_all_printed(value))
         elif field == b"a":
             self._messages.append(Answered(operations.decode_answer(value)))
         elif field == b"w":
             self._session.ask(Operation("client", operations.encode(["o"]), self._take_new_crew))
+
+    def _take_printed(self, notes: Sequence[OutputNote]) -> None:
+        for note in notes:
+            if note.run_id in self._follows:
+                self._printed.take_pushed(note)
+                self._end_if_all_was_told(note.run_id)
+        self._taken_bytes += sum(note.size_bytes for note in notes)
+        if self._taken_bytes >= OUTPUT_WINDOW_BYTES // 4:
+            self._session.ask(Operation("client", operations.encode(["k", self._id, self._taken_bytes])))
+            self._taken_bytes = 0
 
     def _take_crew(self, reply: bytes) -> None:
         self._crew = Crew(operations.decode_crew(reply))
@@ -289,8 +236,9 @@ class RedisClientPort(ClientPort):
         for run_id, follow in list(self._follows.items())[-ASKED_AFTER:]:
             self._ask_for_more(run_id, follow)
 
-    def _take_news(self, follow: _Follow, news: News) -> None:
+    def _take_news(self, follow: Follow, news: News) -> None:
         follow.route = Route(news.queue, news.tags)
+        self._printed.expect(news.run_id, news.output_end)
         if follow.is_asked:
             follow.is_stale = True  # what is under way may be older
         elif news.cursor <= follow.cursor <= news.cursor + len(news.entries):
@@ -298,7 +246,7 @@ class RedisClientPort(ClientPort):
         elif follow.cursor < news.length:
             self._ask_for_more(news.run_id, follow)
 
-    def _hand_out(self, follow: _Follow, news: News) -> None:
+    def _hand_out(self, follow: Follow, news: News) -> None:
         """Tell what fits into the window; the rest is read later."""
         if not self._has_room():
             self._wait_for_room(news.run_id, follow)
@@ -325,15 +273,34 @@ class RedisClientPort(ClientPort):
             work_s=news.work_s,
             unserved="" if is_over else self._crew.why_unserved(follow.route),
             remarks=news.remarks,
+            output_end=news.output_end,
         )
         self._messages.append(NoteMessage(note))
         if note.finished:
-            self._drop(news.run_id)
-            self._read.add(news.run_id)
+            follow.is_over = True
+            self._end_if_all_was_told(news.run_id)
         elif not is_told_all:
             self._ask_for_more(news.run_id, follow)
 
-    def _ask_for_more(self, run_id: bytes, follow: _Follow) -> None:
+    def _end_if_all_was_told(self, run_id: bytes) -> None:
+        if self._follows[run_id].is_over and self._printed.is_complete(run_id):
+            self._drop(run_id)
+            self._read.add(run_id)
+
+    def _read_output(self, run_id: bytes, cursor: int, size_bytes: int) -> None:
+        def answered(reply: bytes) -> None:
+            page = operations.decode_printed(reply)
+            self._printed.take_page(run_id, None if isinstance(page, bool) else page)
+            if run_id in self._follows:
+                self._end_if_all_was_told(run_id)
+
+        body = operations.read_output(self._id, run_id, cursor, size_bytes=size_bytes)
+        self._session.ask(Operation("client", body, answered))
+
+    def _tell_output(self, note: OutputNote) -> None:
+        self._messages.append(OutputMessage(note))
+
+    def _ask_for_more(self, run_id: bytes, follow: Follow) -> None:
         """Read the log from where this client stands, as far as it has room."""
         if follow.is_asked:
             follow.is_stale = True
@@ -351,7 +318,7 @@ class RedisClientPort(ClientPort):
         )
         self._session.ask(Operation("client", body, lambda reply: self._take_page(run_id, follow, reply)))
 
-    def _take_page(self, run_id: bytes, follow: _Follow, reply: bytes) -> None:
+    def _take_page(self, run_id: bytes, follow: Follow, reply: bytes) -> None:
         if self._follows.get(run_id) is not follow:
             return  # forgotten meanwhile
         follow.is_asked = False
@@ -362,6 +329,7 @@ class RedisClientPort(ClientPort):
             self._messages.append(NoteMessage(note))
             return
         follow.route = Route(news.queue, news.tags)
+        self._printed.expect(run_id, news.output_end)
         if follow.cursor > news.length:
             follow.move_to(news.cursor)  # there is no such entry: it is followed from the end
         if news.cursor > follow.cursor:
@@ -371,13 +339,14 @@ class RedisClientPort(ClientPort):
         if follow.is_stale and run_id in self._follows:
             self._ask_for_more(run_id, follow)
 
-    def _wait_for_room(self, run_id: bytes, follow: _Follow) -> None:
+    def _wait_for_room(self, run_id: bytes, follow: Follow) -> None:
         follow.is_behind = True
         self._behind[run_id] = follow
 
     def _drop(self, run_id: bytes) -> None:
         self._follows.pop(run_id, None)
         self._behind.pop(run_id, None)
+        self._printed.drop(run_id)
 
     def _has_room(self) -> bool:
         return (

@@ -8,9 +8,10 @@ from typing import Any
 import msgpack
 import msgspec
 
-from nbqueue.core.exchange import HeldClaims, WorkerInfo
+from nbqueue.core.exchange import HeldClaims, OutputNote, WorkerInfo
 from nbqueue.core.inspection import ChunkView, Inspection, QueueView, RunView, WorkerView
 from nbqueue.core.orders import Answer, Asked, Order
+from nbqueue.core.output import OutputEvent
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import Offer, Route, serves, why_unserved
 from nbqueue.core.task import Block, Entry, Manner, Outcome, RunSpec, TaskOptions
@@ -38,6 +39,7 @@ class News(msgspec.Struct, frozen=True, array_like=True):
     queue: str
     tags: tuple[str, ...]
     remarks: list[str]
+    output_end: int  #: events of output that the run has had
 
 
 class TakenItems(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +109,8 @@ class _Seen(msgspec.Struct, frozen=True, array_like=True):
 
 decode_news = msgspec.msgpack.Decoder(News | bool).decode
 decode_all_news = msgspec.msgpack.Decoder(list[News]).decode
+decode_printed = msgspec.msgpack.Decoder(OutputNote | bool).decode
+decode_all_printed = msgspec.msgpack.Decoder(list[OutputNote]).decode
 decode_taken = msgspec.msgpack.Decoder(TakenItems).decode
 decode_crew = msgspec.msgpack.Decoder(list[CrewMember]).decode
 decode_asked = msgspec.msgpack.Decoder(Asked).decode
@@ -155,6 +159,7 @@ def submit(client_id: bytes, spec: RunSpec, function: bytes | None, blocks: Sequ
             function,
             blocks,
             closed,
+            [spec.parent or False, spec.parent_item, spec.depth] if spec.parent or spec.depth else False,
         ]
     )
 
@@ -187,6 +192,11 @@ def feed(client_id: bytes, run_id: bytes, blocks: Sequence[Block], *, closed: bo
 def read(client_id: bytes, run_id: bytes, cursor: int, *, entries: int, size_bytes: int) -> bytes:
     """Follow a run, and so much of its log from *cursor* on."""
     return encode(["a", client_id, run_id, cursor, entries, size_bytes])
+
+
+def read_output(client_id: bytes, run_id: bytes, cursor: int, *, size_bytes: int) -> bytes:
+    """So much of a run's output, from event *cursor* on."""
+    return encode(["e", client_id, run_id, cursor, size_bytes])
 
 
 def inspection(reply: bytes) -> Inspection:
@@ -298,3 +308,12 @@ def answer(client_id: bytes, given: Answer) -> bytes:
 def commit(worker_id: bytes, token: int, run_id: bytes, outcomes: Iterable[Outcome], *, final: bool) -> bytes:
     """Outcomes of items of a claim."""
     return encode(["c", worker_id, token, run_id, list(outcomes), final])
+
+
+def output(worker_id: bytes, token: int, events: Iterable[OutputEvent]) -> bytes:
+    """What items of a claim have printed; what Lua need not read of it, it need not understand."""
+    shown = [
+        [event.item, event.is_display, _encode_struct([event.item, event.attempt, event.position, event.what])]
+        for event in events
+    ]
+    return encode(["e", worker_id, token, shown])

@@ -9,6 +9,7 @@ import msgspec
 from nbqueue.brokers.base import WorkerPort
 from nbqueue.brokers.redis import operations
 from nbqueue.brokers.redis.session import Operation, Session
+from nbqueue.core.audience import OUTPUT_NOTE_BYTES
 from nbqueue.core.exchange import HeldClaims, WorkerInfo
 from nbqueue.core.orders import Answer
 from nbqueue.core.output import OutputEvent
@@ -61,7 +62,17 @@ class RedisWorkerPort(WorkerPort):
         self._session.ask(Operation("worker", body))
 
     def output(self, token: int, events: Sequence[OutputEvent]) -> None:
-        """Nothing: Redis does not carry output."""
+        """See `WorkerPort.output`."""
+        piece: list[OutputEvent] = []
+        size = 0
+        for event in events:
+            if piece and size + event.cost_bytes > OUTPUT_NOTE_BYTES:
+                self._session.ask(Operation("worker", operations.output(self._id, token, piece)))
+                piece, size = [], 0
+            piece.append(event)
+            size += event.cost_bytes
+        if piece:
+            self._session.ask(Operation("worker", operations.output(self._id, token, piece)))
 
     def resize(self, *, slots: int, prefetch: int) -> None:
         """See `WorkerPort.resize`."""

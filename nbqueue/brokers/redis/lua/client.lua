@@ -1,6 +1,7 @@
 -- What a client asks besides bringing work.
 -- h client (hello) | o (who works) | p client (ping) | g client (goodbye) | a client run cursor entries bytes (attach, read on)
 -- v run start stop manner (revoke)
+-- e client run cursor bytes (read what was printed) | k client bytes (has taken so much of it)
 -- u queue (purge) | q client request order workers (order) | d client runs (forget) | r client runs (has read all of it) | i (inspect)
 local function crew() -- of each supervisor: slots, offer
   local members = call('HVALS', P .. 'crew')
@@ -9,6 +10,7 @@ end
 
 operations.h = function(client)
   hear_client(client)
+  call('HDEL', P .. 'printed', client)
   call('DEL', stream_key(client))
   return crew()
 end
@@ -21,8 +23,7 @@ operations.p = function(client)
 end
 
 operations.g = function(client)
-  call('ZREM', P .. 'clients', client)
-  call('DEL', stream_key(client))
+  forget_client(client)
   return bool(true)
 end
 
@@ -47,13 +48,32 @@ operations.a = function(client, id, cursor, entries, bytes)
   return news(run, cursor, found)
 end
 
-operations.v = function(id, start, stop, manner)
+operations.e = function(client, id, cursor, bytes)
+  hear_client(client)
   local run = load_run(id)
-  if run then
-    if start == 0 and stop >= 4e18 then run.d.is_revoked = 1 end
-    apply(run, {trigger = 'revoke', manner = manner}, start, stop, {reason = 'revoked before it started'})
-    changed(run)
+  return run and output_page(run, cursor, bytes) or bool(false)
+end
+
+operations.k = function(client, bytes)
+  if call('HEXISTS', P .. 'printed', client) == 1 then call('HINCRBY', P .. 'printed', client, -bytes) end
+  return bool(true)
+end
+
+local function revoke(id, start, stop, manner)
+  local run = load_run(id)
+  if not run then return end
+  if start == 0 and stop >= 4e18 then run.d.is_revoked = 1 end
+  apply(run, {trigger = 'revoke', manner = manner}, start, stop, {reason = 'revoked before it started'})
+  changed(run)
+  local children = call('HGETALL', children_key(id))
+  for i = 1, #children, 2 do
+    local item = tonumber(children[i + 1])
+    if start <= item and item < stop then revoke(children[i], 0, 2 ^ 62, manner) end
   end
+end
+
+operations.v = function(id, start, stop, manner)
+  revoke(id, start, stop, manner)
   return bool(true)
 end
 

@@ -1,11 +1,13 @@
 -- Clients: who follows which run, and what they are told. A client reads its stream from the last entry that it has seen;
 -- what is too large for it, and what it missed, it reads from the log of the run, by cursor.
 local INLINE_BYTES = 32768
+local OUTPUT_WINDOW_BYTES = 2097152 -- of output under way to a client; P .. 'printed' counts them
 local STREAM_ENTRIES = 2000
 local STREAM_TTL_MS = 3600000
 local client_notes -- id -> list of notes
+local output_notes -- the same of what was printed
 local alive        -- id -> whether it was heard of within its lease
-resets[#resets + 1] = function() client_notes, alive = {}, {} end
+resets[#resets + 1] = function() client_notes, output_notes, alive = {}, {}, {} end
 
 local function stream_key(id) return P .. 'n:' .. id end
 
@@ -74,12 +76,12 @@ local function counts_of(run)
     .. '\167running' .. pack(c[RECEIVED] + c[STARTED])
 end
 
--- News of a run: id, cursor, entries, counts, finished, work_s, length of the log, queue, tags, remarks. The client's end makes a
--- note of it; who may run it, it works out itself from what it knows of the supervisors.
+-- News of a run: id, cursor, entries, counts, finished, work_s, length of the log, queue, tags, remarks, events of output. The
+-- client's end makes a note of it; who may run it, it works out itself from what it knows of the supervisors.
 local function news(run, cursor, entries)
   local spec = spec_of(run)
-  return '\154' .. bin(run.id) .. pack(cursor) .. array(#entries) .. table.concat(entries) .. counts_of(run)
-    .. bool(is_finished(run)) .. pack(run.d.work_s, run.d.log_length, spec.queue, spec.tags, run.d.remarks or {})
+  return '\155' .. bin(run.id) .. pack(cursor) .. array(#entries) .. table.concat(entries) .. counts_of(run)
+    .. bool(is_finished(run)) .. pack(run.d.work_s, run.d.log_length, spec.queue, spec.tags, run.d.remarks or {}, run.d.output_end)
 end
 
 local function notify(run)
@@ -96,7 +98,27 @@ local function notify(run)
   end
 end
 
+-- What was printed comes before the news of the same call, so that whoever hears of an end has heard it all. A client that does
+-- not take what it is told is told only that there is more, and reads it when it can.
+local function notify_of_output(run)
+  local upto, size = run.d.output_end, run.printed_bytes
+  local whole, only_that = output_note(run, run.printed_from, run.printed, upto), output_note(run, upto, {}, upto)
+  for _, id in ipairs(followers_of(run)) do
+    local notes = output_notes[id] or {}
+    if call('HINCRBY', P .. 'printed', id, size) - size < OUTPUT_WINDOW_BYTES then
+      notes[#notes + 1] = whole
+    else
+      call('HINCRBY', P .. 'printed', id, -size)
+      notes[#notes + 1] = only_that
+    end
+    output_notes[id] = notes
+  end
+end
+
 local function save_notes()
+  for id, notes in pairs(output_notes) do
+    call('XADD', stream_key(id), 'MAXLEN', '~', STREAM_ENTRIES, '*', 'e', array(#notes) .. table.concat(notes))
+  end
   for id, notes in pairs(client_notes) do
     call('XADD', stream_key(id), 'MAXLEN', '~', STREAM_ENTRIES, '*', 'n', array(#notes) .. table.concat(notes))
   end
@@ -107,6 +129,8 @@ local function save_notes()
   end
 end
 
+local function children_key(id) return P .. 'c:' .. id end -- runs that were submitted inside a run -> item
+
 local function forget_function(digest)
   call('HDEL', P .. 'functions', digest)
   for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
@@ -116,12 +140,20 @@ local function forget_function(digest)
   end
 end
 
+local function forget_client(id)
+  call('ZREM', P .. 'clients', id)
+  call('HDEL', P .. 'printed', id)
+  call('DEL', stream_key(id))
+end
+
 local function forget_run(run)
   local digest = spec_of(run).digest
   if run.d.is_ready == 1 then leave_line(run) end
   G.items = G.items - run.items_before
   G.bytes = G.bytes - run.bytes_before
   call('UNLINK', run.key, P .. 'l:' .. run.id, queue_key(run), block_index(run))
+  if run.d.output_end > 0 then forget_output(run) end
+  if spec_of(run).parent then call('HDEL', children_key(spec_of(run).parent), run.id) end
   call('ZREM', P .. 'runs', run.id)
   call('ZREM', P .. 'ends', run.id .. digest)
   runs[run.id] = false

@@ -27,6 +27,7 @@ local function save_all()
   end
   for _, id in ipairs(run_order) do
     local run = runs[id]
+    if run and run.printed then notify_of_output(run) end
     if run and run.is_dirty then
       run.is_dirty = false
       notify(run)

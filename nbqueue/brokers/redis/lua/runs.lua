@@ -6,14 +6,17 @@ resets[#resets + 1] = function() runs, run_order = {}, {} end
 local FIGURES = {
   'total', 'closed', 'is_revoked', 'log_length', 'work_s', 'payload_bytes', 'result_bytes', 'finished_at', 'is_ready',
   'head_start', 'head_stop', 'queued', 'ended', 'followers', 'blocks', 'block_stop', 'block_open', 'block_bytes', 'page', 'remarks',
+  'output_end', 'output_bytes',
 }
 local FIRST_COUNT = #FIGURES + 1
+
+local function bytes_of(d) return d.payload_bytes + d.result_bytes + d.output_bytes end
 
 local function new_run(id, d, counts, spec)
   local run = {id = id, key = P .. 'r:' .. id, d = d, counts = counts, spec = spec, pages = {}, dirty_pages = {},
                new_blocks = {}, log = {}, log_before = d.log_length}
   run.items_before = d.total - d.ended
-  run.bytes_before = d.payload_bytes + d.result_bytes
+  run.bytes_before = bytes_of(d)
   runs[id] = run
   run_order[#run_order + 1] = id
   return run
@@ -33,17 +36,18 @@ local function load_run(id)
   return new_run(id, d, counts, found[2])
 end
 
--- digest, label, environment, owner, submitted_at, options
+-- digest, label, environment, owner, submitted_at, options, family: the run and item in which it was submitted, and how deep
+-- that is in others; false: in none
 local function spec_of(run)
   if type(run.spec) == 'string' then
     local flat = unpack_one(run.spec)
-    local options = flat[6]
+    local options, family = flat[6], flat[7]
     run.spec = {
       digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4], submitted_at = flat[5],
       max_retries = options[1], backoff_s = options[2], backoff_max_s = options[3], jitter = options[4],
       max_lost = options[5], strict_fence = options[6], priority = options[7], countdown_s = options[8],
       expires_s = options[9], chunksize = options[10], result_expires_s = options[11], queue = options[12],
-      tags = options[13], limits = options[14],
+      tags = options[13], limits = options[14], parent = family and family[1], depth = family and family[3] or 0,
     }
   end
   return run.spec
@@ -53,7 +57,7 @@ local function is_finished(run) return run.d.closed == 1 and run.d.ended == run.
 local function is_waiting(run) return run.counts[PENDING] > 0 end
 
 local function account(run)
-  local items, bytes = run.d.total - run.d.ended, run.d.payload_bytes + run.d.result_bytes
+  local items, bytes = run.d.total - run.d.ended, bytes_of(run.d)
   G.items = G.items + items - run.items_before
   G.bytes = G.bytes + bytes - run.bytes_before
   run.items_before, run.bytes_before = items, bytes
@@ -252,8 +256,8 @@ local function save_run(run)
   local d, done = run.d, is_finished(run)
   if #run.log > 0 then write_log(run) end
   if done then
-    -- Nothing can change any more: what served changes goes.
-    if d.total > PAGE_ITEMS then
+    -- Nothing can change any more: what served changes goes. Which items were revoked is still asked for by their children.
+    if run.counts[REVOKED] == 0 and d.total > PAGE_ITEMS then
       for first = 1, floor((d.total - 1) / PAGE_ITEMS), 500 do
         local names = {}
         for k = first, min(first + 499, floor((d.total - 1) / PAGE_ITEMS)) do names[#names + 1] = 'p' .. k end
@@ -262,7 +266,10 @@ local function save_run(run)
     end
     if d.queued > 0 then call('UNLINK', queue_key(run)) end
     if d.blocks > 1 then call('UNLINK', block_index(run)) end
-    d.queued, d.head_start, d.head_stop, d.page = 0, 0, 0, false
+    d.queued, d.head_start, d.head_stop = 0, 0, 0
+  end
+  if done and run.counts[REVOKED] == 0 then
+    d.page = false
   else
     for k in pairs(run.dirty_pages) do
       if k == 0 then d.page = flat_page(run.pages[0]) else call('HSET', run.key, 'p' .. k, pack(flat_page(run.pages[k]))) end

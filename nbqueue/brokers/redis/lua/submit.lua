@@ -1,5 +1,5 @@
 -- What brings work: refused as a whole when the server is out of memory, unlike all that finishes or frees.
--- s client run digest label environment options function blocks closed | f client run blocks closed
+-- s client run digest label environment options function blocks closed family | f client run blocks closed
 local function feed(run, blocks, closed)
   local spec, d, before = spec_of(run), run.d, run.d.total
   open_route(route_of(run))
@@ -27,6 +27,14 @@ local function feed(run, blocks, closed)
   if spec.expires_s and d.total > before then add_wake(now + spec.expires_s, run, before, d.total, 'expire') end
   -- What was fed the client knows; but not that nobody could run it.
   changed(run, not (is_finished(run) or d.is_revoked == 1 or (G.slots > 0 and slots_for(route_of(run)) == 0)))
+end
+
+-- A run that was submitted inside an item of another one: a revoke of the item is one of the run, however late it comes.
+local function add_child(run, parent_id, item)
+  call('HSET', children_key(parent_id), run.id, item)
+  local parent = load_run(parent_id)
+  local found = parent and segments(parent, item, item + 1)[1]
+  if found and (found[3][REVOKING] == 1 or found[3][STATE] == REVOKED) then run.d.is_revoked = 1 end
 end
 
 -- Make room by forgetting finished runs that nobody is about to read, oldest first.
@@ -62,7 +70,7 @@ local function feed_known(run, blocks, closed)
   return receipt(run.d.total, false, true, run)
 end
 
-operations.s = function(client, id, digest, label, environment, options, body, blocks, closed)
+operations.s = function(client, id, digest, label, environment, options, body, blocks, closed, family)
   hear_client(client)
   local run = load_run(id)
   if run then return feed_known(run, blocks, closed) end
@@ -80,9 +88,10 @@ operations.s = function(client, id, digest, label, environment, options, body, b
   d.followers, d.page, d.remarks = client, false, false
   local counts = {}
   for state = SCHEDULED, EXPIRED do counts[state] = 0 end
-  run = new_run(id, d, counts, pack({digest, label, environment, client, now, options}))
+  run = new_run(id, d, counts, pack({digest, label, environment, client, now, options, family}))
   run.is_new = run.spec
   call('ZADD', P .. 'runs', string.format('%.6f', now), id)
+  if family and family[1] then add_child(run, family[1], family[2]) end
   feed(run, blocks, closed)
   return receipt(d.total, false, true, run)
 end

@@ -28,8 +28,7 @@ operations.t = function()
   end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'clients', '-inf', '(' .. string.format('%.6f', now - CLIENT_LEASE_S),
                            'LIMIT', 0, MAX_CLIENTS)) do
-    call('ZREM', P .. 'clients', id)
-    call('DEL', stream_key(id))
+    forget_client(id)
   end
   for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'ends', '-inf', '(' .. string.format('%.6f', now), 'LIMIT', 0, MAX_ENDS)) do
     local run = load_run(string.sub(member, 1, 16))

@@ -98,8 +98,9 @@ local function delivery(run, worker, token, start, stop, attempt)
   for i, block in ipairs(blocks_of(run, start, stop)) do
     blocks[i] = '\147' .. pack(block[1], block[2]) .. bin(payload_of(run, block[1]))
   end
-  return '\146\167Deliver\155' .. pack(token) .. bin(run.id) .. pack(spec.label, start, stop, attempt) .. bin(spec.digest)
+  return '\146\167Deliver\157' .. pack(token) .. bin(run.id) .. pack(spec.label, start, stop, attempt) .. bin(spec.digest)
     .. body .. array(#blocks) .. table.concat(blocks) .. bin(spec.environment) .. spec.limits
+    .. pack(spec.depth, spec.priority)
 end
 
 local mark_dirty, changed -- defined with the clients

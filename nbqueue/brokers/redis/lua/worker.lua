@@ -1,7 +1,8 @@
 -- What supervisors report.
 -- r worker name slots prefetch queues tags only_tagged view crew (register) | y worker (begins anew after a break) | h worker running (heartbeat)
 -- z worker slots prefetch view crew (resize) | b client answer | k run text (remark)
--- s worker token item (started) | c worker token run outcomes final (commit) | l worker (leave)
+-- s worker token item (started) | c worker token run outcomes final (commit) | e worker token events (output)
+--  l worker (leave)
 operations.r = function(id, name, slots, prefetch, queues, tags, only_tagged, view, crew)
   if load_worker(id) then return bool(true) end
   call('HSET', worker_key(id), 'i', pack({name, slots, prefetch, queues, tags, only_tagged}), 'd', pack({0, 0, 0, 0}),
@@ -100,6 +101,23 @@ operations.c = function(id, token, run_id, outcomes, final)
     if run then apply(run, {trigger = 'release', token = token}, claim.start, claim.stop) end
   end
   if run then changed(run) end
+  return bool(true)
+end
+
+operations.e = function(id, token, events)
+  local worker = hear(id)
+  local claim = worker and claim_of(worker, token)
+  local run = claim and load_run(claim.run)
+  if not run then return bool(false) end
+  for _, event in ipairs(events) do
+    local item, is_display, body = event[1], event[2], event[3]
+    if item >= claim.start and item < claim.stop then
+      keep_event(run, item, is_display and 'd' or 't', body, worker.name)
+    end
+  end
+  save_windows(run)
+  account(run)
+  run.is_touched = true
   return bool(true)
 end
 
