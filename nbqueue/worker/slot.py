@@ -9,6 +9,7 @@ import faulthandler
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Slot:
     def serve(self) -> None:
         """Run what comes through the pipe."""
         signal.signal(signal.SIGINT, self._on_interrupt)
+        os.register_at_fork(after_in_child=self._become_child)
         NEST.use(SlotNest(self._say))
         self._send(SlotReady(os.getpid(), self._capture.mark))
         while (message := self._pipe.receive()) is not None:
@@ -179,6 +181,9 @@ class Slot:
     def _was_stopped(self, error: BaseException, item: int) -> bool:
         return isinstance(error, KeyboardInterrupt) and self._cell.must_stop(self._token, item)
 
+    def _become_child(self) -> None:
+        self.__class__ = _Child  # the loop that it returns to need not ask who it is
+
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the task, but only the one that the supervisor means, and only while it runs."""
         if not self._in_user_code:
@@ -221,6 +226,27 @@ class Slot:
                 self._pipe.send(message)
         except OSError:
             os._exit(1)  # the supervisor is gone: nobody wants the result
+
+
+class _Child(Slot):
+    """A fork that a task has made of its slot: it ends where the task ends, for it is not the slot."""
+
+    @property
+    def _in_user_code(self) -> bool:
+        return True
+
+    @_in_user_code.setter
+    def _in_user_code(self, is_in_user_code: bool) -> None:
+        if is_in_user_code:
+            return
+        error = sys.exception()
+        try:
+            if error is not None and not isinstance(error, SystemExit):
+                sys.excepthook(type(error), error, error.__traceback__)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(0 if error is None else 1)
 
 
 class _Report:
@@ -317,9 +343,10 @@ class _Report:
         for item, value in enumerate(values, start):
             try:
                 [(_, payload)] = pack_values([value], start=item, blobs=self._blobs, folder=folder)
-            except NotSerializable as error:
-                problem = NotSerializable(f"the result of {error}")
-                self._add_failure(item, problem, False, "", wall_s)
+            except NotSerializable:
+                from nbqueue.wire.blame import refusal_of_result  # looks into values, which only this case needs
+
+                self._add_failure(item, refusal_of_result(value, item=item), False, "", wall_s)
             else:
                 self._outcomes.append(Succeeded(item, item + 1, payload, wall_s, cpu_s))
 

@@ -304,6 +304,21 @@ def test_a_task_may_use_multiprocessing(app):
     assert ("SUCCESS", [8, 7, 6, 5, 4, 3, 2, 1]) == run(app, use_pool)
 
 
+def test_a_fork_of_the_slot_ends_where_the_task_ends(app):
+    def fork(x):
+        child = os.fork()
+        if child == 0:
+            sys.stdout.write(f"child of {x}\n")
+            return 1 / x  # fails in one, and would be reported by all
+        return "parent", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    forks = app.map(fork, [0, 1, 2], chunksize=3)
+
+    assert [("parent", 1), ("parent", 0), ("parent", 0)] == forks.get(20)
+    assert ["child of 0", "child of 1", "child of 2"] == forks.stdout.splitlines()
+    assert forks.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+
+
 def test_a_task_that_opens_all_the_files_it_can_has_failed_and_the_next_one_has_its_own(app):
     def leak():
         files = []
