@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nbqueue._api import (
         App,
         Task,
-        as_completed,
         attach,
         check,
         connect,
@@ -41,11 +40,11 @@ if TYPE_CHECKING:
         start_workers,
         submit,
         task,
-        wait,
     )
     from nbqueue.client.map_result import ItemError, MapResult
     from nbqueue.client.result import AsyncResult
     from nbqueue.client.revoking import RevokeReport
+    from nbqueue.client.several import as_completed, wait
     from nbqueue.client.task import Signature
     from nbqueue.errors import (
         BrokerUnavailable,
@@ -132,24 +131,14 @@ __all__ = [
 #: package too, and must start in milliseconds.
 _MODULES = {
     "nbqueue._api": (
-        *(
-            "App",
-            "as_completed",
-            "attach",
-            "check",
-            "connect",
-            "control",
-            "current_task",
-            "env_diff",
-            "get_task_logger",
-            "imap",
-        ),
-        *("imap_unordered", "inspect", "map", "options", "purge", "revoke", "starmap", "start_workers", "submit"),
-        *("Task", "invite", "task", "wait"),
+        *("App", "Task", "attach", "check", "connect", "control", "current_task", "env_diff", "get_task_logger"),
+        *("imap", "imap_unordered", "inspect", "invite", "map", "options", "purge", "revoke", "starmap"),
+        *("start_workers", "submit", "task"),
     ),
     "nbqueue.client.map_result": ("ItemError", "MapResult"),
     "nbqueue.client.result": ("AsyncResult",),
     "nbqueue.client.revoking": ("RevokeReport",),
+    "nbqueue.client.several": ("as_completed", "wait"),
     "nbqueue.client.task": ("Signature",),
     "builtins": ("TimeoutError",),
 }

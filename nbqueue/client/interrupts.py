@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from nbqueue.client.options import OnInterrupt
 from nbqueue.client.run import ClientRun
-
-OnInterrupt = Literal["revoke", "detach"]
 
 #: A revoke that was asked for by an interrupt is waited for so long.
 GRACE_S = 2.0
@@ -34,8 +33,6 @@ class Interrupts:
             occasion: Tells which cell runs; always the same in a script.
             policy: "revoke": the rule above. "detach": the run always goes on.
         """
-        if policy not in ("revoke", "detach"):
-            raise ValueError(f'on_interrupt must be "revoke" or "detach", not {policy!r}')
         self._occasion = occasion
         self._submitted_in = occasion()
         self._policy = policy

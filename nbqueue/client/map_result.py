@@ -11,11 +11,11 @@ import msgspec
 
 from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.feeder import Feeder
-from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
+from nbqueue.client.options import MapOptions
 from nbqueue.client.output import Printed
 from nbqueue.client.result import PATIENCE_S, AsyncResult
-from nbqueue.client.revoking import RevokeReport, item_ranges, manner, report
+from nbqueue.client.revoking import RevokeReport, item_index, item_ranges, manner, report
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, slices
 from nbqueue.core.output import STDERR, STDOUT
@@ -50,22 +50,15 @@ class MapResult(AsyncResult):
         link: Link,
         blobs: BlobStore | None,
         *,
-        on_error: str = "raise",
-        ordered: bool = True,
-        timeout: float | None = None,
-        total_hint: int | None = None,
+        options: MapOptions = MapOptions(),  # noqa: B008 -- it is frozen
         feeder: Feeder | None = None,
-        is_stream: bool = False,
         attendant: Attendant | None = None,
-        on_interrupt: OnInterrupt = "revoke",
     ) -> None:
-        super().__init__(run, link, blobs, attendant=attendant, on_interrupt=on_interrupt)
-        self._on_error = on_error
-        self._ordered = ordered
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._total_hint = total_hint
+        super().__init__(run, link, blobs, attendant=attendant, on_interrupt=options.on_interrupt)
+        self._options = options
+        self._deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self._feeder = feeder
-        self._is_stream = is_stream
+        self._is_stream = options.buffersize is not None and feeder is not None
 
     # -- results -------------------------------------------------------------------------------------------------------
 
@@ -88,7 +81,7 @@ class MapResult(AsyncResult):
         """
         __tracebackhide__ = True  # IPython shows the user's frames only
         deadline = self._deadline if timeout is None else time.monotonic() + timeout
-        on_error = self._on_error if propagate else "return"
+        on_error = self._options.on_error if propagate else "return"
         values: list[Any] = []
         try:
             for entry in self._entries_in_order(deadline):
@@ -112,7 +105,9 @@ class MapResult(AsyncResult):
 
     def __iter__(self) -> Iterator[Any]:
         """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
-        entries = self._entries_in_order(self._deadline) if self._ordered else self._entries_as_done(self._deadline)
+        entries = (
+            self._entries_in_order(self._deadline) if self._options.ordered else self._entries_as_done(self._deadline)
+        )
         __tracebackhide__ = True
         while True:
             try:
@@ -121,9 +116,9 @@ class MapResult(AsyncResult):
                 raise self._answered(interrupt) from None
             if entry is None:
                 break
-            if self._on_error == "raise" and entry.state is not State.SUCCESS:
+            if self._options.on_error == "raise" and entry.state is not State.SUCCESS:
                 raise self._error_of(entry, entry.start)
-            yield from self._values_of(entry, self._on_error)
+            yield from self._values_of(entry, self._options.on_error)
         self._finish_view()
         CONCERNS.of_environment(self.run.remarks)
 
@@ -146,7 +141,7 @@ class MapResult(AsyncResult):
         __tracebackhide__ = True
         if isinstance(index, slice):
             return [self._item(item) for item in range(*index.indices(len(self)))]
-        return self._item(range(len(self))[index])
+        return self._item(item_index(index, len(self)))
 
     def _item(self, item: int) -> Any:
         __tracebackhide__ = True
@@ -226,7 +221,7 @@ class MapResult(AsyncResult):
 
     def output(self, item: int) -> Printed:
         """What one item has printed so far."""
-        item = range(len(self))[item]
+        item = item_index(item, len(self))
         self._output.settle()
         return Printed(self._output.text(STDOUT, item), self._output.text(STDERR, item))
 
@@ -355,9 +350,10 @@ class MapResult(AsyncResult):
 
     def _counts(self) -> Counts:
         counts = self.run.counts
-        if self._total_hint is None or counts.closed or self._total_hint <= counts.total:
+        total = self._options.total
+        if total is None or counts.closed or total <= counts.total:
             return counts
-        return msgspec.structs.replace(counts, total=self._total_hint, closed=True)
+        return msgspec.structs.replace(counts, total=total, closed=True)
 
     def _name_of(self, item: int) -> str:
         return f"item {item} of {self.label!r}"

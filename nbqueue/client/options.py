@@ -1,17 +1,30 @@
-"""The options of a task as the user writes them, checked before anything is sent."""
+"""The options of tasks and maps as the user writes them, checked before anything is sent."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Literal
 
+import msgspec
+
+from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.routing import DEFAULT_QUEUE
 from nbqueue.core.task import TaskLimits, TaskOptions
 from nbqueue.errors import MemoryLimitExceeded, TimeLimitExceeded
 from nbqueue.settings import parse_size
+
+OnError = Literal["raise", "return", "skip"]
+OnInterrupt = Literal["revoke", "detach"]
+Progress = bool | str | dict[str, Any]
+
+#: Larger numbers are no priorities and counts, but mistakes.
+MOST = 1_000_000
+#: What the dict given as `progress` may hold.
+STYLE = frozenset({"desc", "unit", "leave"})
 
 #: Celery's spelling where Celery has one.
 DEFAULTS: dict[str, Any] = {
@@ -34,6 +47,45 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class MapOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a map is fed, waited for and shown; `Submitter.map` says what each means."""
+
+    chunksize: int | Literal["auto"] = "auto"
+    buffersize: int | None = None
+    ordered: bool = True
+    timeout: float | None = None
+    on_error: OnError = "raise"
+    progress: Progress = True
+    desc: str | None = None
+    total: int | None = None
+    on_interrupt: OnInterrupt = "revoke"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("on_error", ("raise", "return", "skip")), ("on_interrupt", ("revoke", "detach"))):
+            quoted = [f'"{choice}"' for choice in choices]
+            is_good = getattr(self, name) in choices
+            _check(name, getattr(self, name), is_good, f"{', '.join(quoted[:-1])} or {quoted[-1]}")
+        is_count = self.chunksize == "auto" or (_is_whole(self.chunksize) and self.chunksize >= 1)
+        _check("chunksize", self.chunksize, is_count, '1 or more, or "auto"')
+        for name, least in (("buffersize", 1), ("total", 0)):
+            value = getattr(self, name)
+            _check(name, value, value is None or (_is_whole(value) and value >= least), f"{least} or more, or None")
+        _check(
+            "timeout", self.timeout, self.timeout is None or _is_duration(self.timeout), "seconds, 0 or more, or None"
+        )
+        _check("desc", self.desc, self.desc is None or isinstance(self.desc, str), "a text")
+        is_style = isinstance(self.progress, dict) and STYLE.issuperset(self.progress)
+        _check("progress", self.progress, is_style or self.progress in (True, False, "text"), _PROGRESS)
+
+    @property
+    def chunk_items(self) -> int | None:
+        """Items of a chunk, as the broker takes it; None: it is to find out."""
+        return None if self.chunksize == "auto" else min(int(self.chunksize), ALL_ITEMS)
+
+
+_PROGRESS = f'True, False, "text", or a dict with some of {", ".join(sorted(STYLE))}'
+
+
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """All options with defaults filled in.
 
@@ -43,15 +95,16 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in options:
         if name not in DEFAULTS:
-            import difflib
-
-            near = difflib.get_close_matches(name, DEFAULTS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
-            raise TypeError(f"there is no task option {name!r}{hint}")
+            raise TypeError(f"there is no task option {name!r}{_hint(name)}")
     values = {**DEFAULTS, **options}
     for name in ("max_retries", "max_lost"):
-        _check(name, values[name], type(values[name]) is int and values[name] >= 0, "a whole number, 0 or more")
-    _check("priority", values["priority"], type(values["priority"]) is int, "a whole number")
+        value = values[name]
+        _check(name, value, _is_whole(value) and 0 <= value <= MOST, f"a whole number from 0 to {MOST:,}")
+        values[name] = int(value)
+    priority = values["priority"]
+    is_priority = _is_whole(priority) and -MOST <= priority <= MOST
+    _check("priority", priority, is_priority, f"a whole number from -{MOST:,} to {MOST:,}")
+    values["priority"] = int(priority)
     for name in ("countdown", "retry_backoff", "retry_backoff_max"):
         _check(name, values[name], _is_duration(values[name]), "a number of seconds, 0 or more")
     for name in ("expires", "soft_time_limit", "time_limit"):
@@ -63,7 +116,18 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     values["tags"] = check_names("tags", values["tags"])
     for name in ("strict_fence", "retry_jitter"):
         _check(name, values[name], isinstance(values[name], bool), "True or False")
+    _check("label", values["label"], values["label"] is None or isinstance(values["label"], str), "a text")
     return values
+
+
+def _hint(name: str) -> str:
+    """What may be meant by *name*, of which there is no task option."""
+    import difflib
+
+    if name in MapOptions.__struct_fields__:
+        return "; it is a keyword of map, starmap and imap themselves"
+    near = difflib.get_close_matches(name, [*DEFAULTS, *MapOptions.__struct_fields__], n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
 
 
 def _check(name: str, value: object, is_good: bool, wanted: str) -> None:
@@ -101,8 +165,12 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != "" and not any(c.isspace() or c == "," for c in value)
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return isinstance(value, Real) and math.isfinite(value) and float(value) >= 0
 
 
 def retry_on(values: Mapping[str, Any]) -> tuple[type[BaseException], ...]:

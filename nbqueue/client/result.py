@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.condition import Condition
 from nbqueue.client.feeder import Feeder
-from nbqueue.client.interrupts import Interrupts, OnInterrupt
+from nbqueue.client.interrupts import Interrupts
 from nbqueue.client.link import Link
+from nbqueue.client.options import OnInterrupt
 from nbqueue.client.output import HasOutput, Listener
 from nbqueue.client.revoking import RevokeReport, how_of, manner, report
 from nbqueue.client.run import ClientRun
@@ -21,7 +22,7 @@ from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.states import State
 from nbqueue.core.task import Entry
-from nbqueue.errors import NBQueueError, TaskExpired, TaskRevoked, WorkerLost
+from nbqueue.errors import NBQueueError, NotSerializable, TaskExpired, TaskRevoked, WorkerLost
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.payload import PackedValues
 
@@ -79,6 +80,11 @@ class AsyncResult(Future[Any], HasOutput):
     def interrupts(self) -> Interrupts:
         """Who answers interrupts of a wait for it."""
         return self._interrupts
+
+    @property
+    def attendant(self) -> Attendant:
+        """What a wait for it looks after."""
+        return self._attendant
 
     def _answered(self, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
         """Answer an interrupt of a wait; what is to be raised then."""
@@ -424,6 +430,11 @@ class AsyncResult(Future[Any], HasOutput):
     def __del__(self) -> None:
         if not self._is_shared:
             self._link.forget(self.run.run_id)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotSerializable(
+            "a handle stays in its process: pass its result, handle.get(), or its id, for nbqueue.attach"
+        )
 
     def _ipython_display_(self) -> None:
         """In a notebook: as a card."""

@@ -64,7 +64,7 @@ def item_ranges(items: int | slice | Iterable[int], total: int) -> list[tuple[in
     """
     if isinstance(items, slice):
         items = range(*items.indices(total))
-    wanted = sorted({_index(item, total) for item in ([items] if isinstance(items, int) else items)})
+    wanted = sorted({item_index(item, total) for item in ([items] if isinstance(items, int) else items)})
     ranges: list[tuple[int, int]] = []
     for item in wanted:
         if ranges and ranges[-1][1] == item:
@@ -74,7 +74,12 @@ def item_ranges(items: int | slice | Iterable[int], total: int) -> list[tuple[in
     return ranges
 
 
-def _index(item: int, total: int) -> int:
+def item_index(item: int, total: int) -> int:
+    """The number of an item that may be counted from the end, as in a list.
+
+    Raises:
+        IndexError: There is no such item.
+    """
     if not -total <= item < total:
         raise IndexError(f"there is no item {item}: there are {total}")
     return item % total

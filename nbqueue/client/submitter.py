@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -12,15 +12,22 @@ from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
-from nbqueue.client.interrupts import OnInterrupt
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult, Stream
-from nbqueue.client.options import check_options, retry_on, task_options
+from nbqueue.client.options import (
+    MapOptions,
+    OnError,
+    OnInterrupt,
+    Progress,
+    check_options,
+    retry_on,
+    task_options,
+)
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
 from nbqueue.core.task import Block, RunSpec
-from nbqueue.errors import NestingLimitExceeded
+from nbqueue.errors import NestingLimitExceeded, NotSerializable
 from nbqueue.wire.environment import current_environment
 from nbqueue.wire.function import Call, pack_function
 from nbqueue.wire.payload import pack_blocks
@@ -29,8 +36,7 @@ from nbqueue.wire.payload import pack_blocks
 IMAP_BUFFERSIZE = 10_000
 
 Handle = TypeVar("Handle", bound=AsyncResult)
-Progress = bool | str | dict[str, Any]
-OnError = Literal["raise", "return", "skip"]
+Again = Callable[[AsyncResult, dict[str, Any]], MapResult]
 
 
 class Display(Attendant, Protocol):
@@ -73,15 +79,15 @@ class Submitter:
     """The calls of an app, with task options."""
 
     def __init__(self, app: Connected, options: dict[str, Any]) -> None:
-        """Submit through *app*; *options* are checked here, see `App.options`."""
+        """Submit through *app*; *options* are checked here, see `Calls.options`."""
         self._app = app
         self._options = check_options(options)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Run ``fn(*args, **kwargs)`` on a worker.
+        """Run ``fn(*args, **kwargs)`` on a worker; the handle comes back at once.
 
         Returns:
-            Its handle, at once. The task is the broker's as soon as the I/O thread has sent it, normally within a
+            Its handle. The task is the broker's as soon as the I/O thread has sent it, normally within a
             millisecond.
 
         Raises:
@@ -98,7 +104,12 @@ class Submitter:
         """`submit` with its arguments as one item, of which *call* says how it becomes arguments."""
         link, broker = self._app.connection()
         spec, body = self._pack(fn, call, broker)
-        blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
+        try:
+            blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
+        except NotSerializable as error:
+            from nbqueue.wire.blame import refusal_of_arguments  # looks into values, which only this case needs
+
+            raise refusal_of_arguments(*_arguments(call, argument)) or error from None
         run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
         handle = kind(run, link, broker.blobs, attendant=self._app.display)
         kept = _keep(run, blocks)
@@ -132,11 +143,11 @@ class Submitter:
         on_interrupt: OnInterrupt = "revoke",
         **task_options: Any,
     ) -> MapResult:
-        """Run *fn* over items: ``fn(x)`` for one iterable, ``fn(x, y)`` for two, up to the shortest.
+        """Run *fn* over items on the workers, and show a card meanwhile.
 
         Args:
-            fn: The function.
-            *iterables: Read in the caller's thread.
+            fn: Called with one item of each iterable: ``fn(x)`` for one, ``fn(x, y)`` for two.
+            *iterables: Read in the caller's thread, up to the end of the shortest.
             chunksize: Items that a worker takes at once; "auto": learnt from how long they run.
             buffersize: Read the input lazily, at most so many items ahead of the results consumed. Without it the input
                 is read to its end, and when the call returns the broker has all of it.
@@ -150,10 +161,14 @@ class Submitter:
             label: Name of the run; default: that of the function.
             on_interrupt: What an interrupt (■, Ctrl-C) of a wait does. "revoke": it stops the map if the same cell or
                 script has made it, else only the wait. "detach": it only stops the wait.
-            **task_options: As for `App.options`.
+            **task_options: As for `options`.
 
         Returns:
             The handle, at once: iterate, index or `get` it.
+
+        Example:
+            >>> nbqueue.map(abs, [-1, 2, -3]).get()
+            [1, 2, 3]
 
         Raises:
             NotSerializable: The function or an item cannot be pickled.
@@ -174,19 +189,23 @@ class Submitter:
             progress=progress,
             desc=desc,
             total=total,
-            label=label,
             on_interrupt=on_interrupt,
+            label=label,
             **task_options,
         )
 
     def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
-        """`map` for items that are tuples of arguments: ``fn(*item)``. Takes the keywords of `map`."""
+        """`map` for items that are tuples of arguments: ``fn(*item)``.
+
+        Takes the keywords of `map`.
+        """
         return self._map(fn, iterable, "star", **options)
 
     def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
-        """Results in input order; the input may be endless, and is read as results are consumed.
+        """Results in input order; the input may be endless.
 
-        Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how far the input is read ahead.
+        It is read as the results are consumed. Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how
+        far the input is read ahead.
         """
         return Stream(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
 
@@ -196,49 +215,22 @@ class Submitter:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _map(
-        self,
-        fn: Callable[..., Any],
-        items: Iterable[Any],
-        call: Call,
-        *,
-        chunksize: int | Literal["auto"] = "auto",
-        buffersize: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = None,
-        on_error: OnError = "raise",
-        progress: Progress = True,
-        desc: str | None = None,
-        total: int | None = None,
-        label: str | None = None,
-        on_interrupt: OnInterrupt = "revoke",
-        **task_options: Any,
-    ) -> MapResult:
-        size = _check_map(chunksize, buffersize, on_error)
-        submitter = Submitter(self._app, {**self._options, **task_options, "label": label or self._options["label"]})
+    def _map(self, fn: Callable[..., Any], items: Iterable[Any], call: Call, **keywords: Any) -> MapResult:
+        own = {name: keywords.pop(name) for name in MapOptions.__struct_fields__ if name in keywords}
+        how = MapOptions(**own)
+        label = keywords.pop("label", None) or self._options["label"]
+        submitter = Submitter(self._app, {**self._options, **keywords, "label": label})
         link, broker = self._app.connection()
-        spec, body = submitter._pack(fn, call, broker, chunksize=size)
+        spec, body = submitter._pack(fn, call, broker, chunksize=how.chunk_items)
         run, kept = ClientRun(spec.run_id, spec.label), None
-        if buffersize is None:
+        if how.buffersize is None:
             kept = _keep(run, [])
-        feeder = Feeder(items, run, link, broker.blobs, buffersize=buffersize, kept=kept)
-        handle = MapResult(
-            run,
-            link,
-            broker.blobs,
-            on_error=on_error,
-            ordered=ordered,
-            timeout=timeout,
-            total_hint=total,
-            feeder=feeder,
-            is_stream=buffersize is not None,
-            attendant=self._app.display,
-            on_interrupt=on_interrupt,
-        )
+        feeder = Feeder(items, run, link, broker.blobs, buffersize=how.buffersize, kept=kept)
+        handle = MapResult(run, link, broker.blobs, options=how, feeder=feeder, attendant=self._app.display)
         try:
             link.submit(spec, body, [], closed=False, follower=handle)
-            handle.show_in(self._app.display.show(handle, progress=progress, desc=desc))
-            if buffersize is None:
+            handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
+            if how.buffersize is None:
                 feeder.feed_all()
                 link.wait_until_accepted(run)
             else:
@@ -247,38 +239,32 @@ class Submitter:
             feeder.give_up()
             raise
         if kept is not None:
-            how = _How(fn, call, size, on_error, ordered, timeout, progress, desc, on_interrupt)
-            handle.retry_with(lambda former, override: submitter.changed(override).map_again(former, how, kept))
+            handle.retry_with(submitter._runner_again(fn, call, how, kept))
         return handle
 
     def changed(self, override: dict[str, Any]) -> Submitter:
         """The same with other options."""
         return Submitter(self._app, {**self._options, **override})
 
-    def map_again(self, former: AsyncResult, how: _How, kept: KeptArguments) -> MapResult:
+    def map_again(
+        self, former: AsyncResult, fn: Callable[..., Any], call: Call, how: MapOptions, kept: KeptArguments
+    ) -> MapResult:
         """Run the items of *former* again that have not succeeded, with their *kept* arguments."""
         link, broker = self._app.connection()
         items = unsuccessful(former.run)
         numbers = [number for item in items for number, _ in former.run.on_broker(item, item + 1)]
-        spec, body = self._pack(how.fn, how.call, broker, chunksize=how.chunksize)
+        spec, body = self._pack(fn, call, broker, chunksize=how.chunk_items)
         values = kept.values(numbers, broker.blobs)
         blocks = list(pack_blocks(values, start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         run = SecondRun(spec.run_id, spec.label, former=former.run, items=items)
-        handle = MapResult(
-            run,
-            link,
-            broker.blobs,
-            on_error=how.on_error,
-            ordered=how.ordered,
-            timeout=how.timeout,
-            attendant=self._app.display,
-            on_interrupt=how.on_interrupt,
-        )
-        kept_again = _keep(run, blocks)
-        handle.retry_with(lambda former, override: self.changed(override).map_again(former, how, kept_again))
+        handle = MapResult(run, link, broker.blobs, options=how, attendant=self._app.display)
+        handle.retry_with(self._runner_again(fn, call, how, _keep(run, blocks)))
         link.submit(spec, body, blocks, closed=True, follower=handle)
         handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
         return handle
+
+    def _runner_again(self, fn: Callable[..., Any], call: Call, how: MapOptions, kept: KeptArguments) -> Again:
+        return lambda former, override: self.changed(override).map_again(former, fn, call, how, kept)
 
     def _pack(
         self, fn: Callable[..., Any], call: Call, broker: Broker, *, chunksize: int | None = None
@@ -304,20 +290,6 @@ class Submitter:
         )
         parent = NEST.parent()
         return spec if parent is None else nested(spec, parent), body
-
-
-class _How(NamedTuple):
-    """What a map was called with, besides its items and task options."""
-
-    fn: Callable[..., Any]
-    call: Call
-    chunksize: int | None
-    on_error: OnError
-    ordered: bool
-    timeout: float | None
-    progress: Progress
-    desc: str | None
-    on_interrupt: OnInterrupt
 
 
 def nested(spec: RunSpec, parent: Parent) -> RunSpec:
@@ -355,17 +327,16 @@ def _as_item(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Any]:
     return "star", args
 
 
-def _check_map(chunksize: int | str, buffersize: int | None, on_error: str) -> int | None:
-    """The chunk size as the broker takes it; raises `ValueError` or `TypeError` for values that make no sense."""
-    if on_error not in ("raise", "return", "skip"):
-        raise ValueError(f'on_error must be "raise", "return" or "skip", not {on_error!r}')
-    if buffersize is not None and buffersize < 1:
-        raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
-    if chunksize == "auto":
-        return None
-    if not isinstance(chunksize, int) or chunksize < 1:
-        raise ValueError(f'chunksize must be 1 or more, or "auto", not {chunksize!r}')
-    return chunksize
+def _arguments(call: Call, item: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments that an item becomes."""
+    match call:
+        case "one":
+            return [item], {}
+        case "star":
+            return item, {}
+        case _:
+            args, kwargs = item
+            return args, kwargs
 
 
 def _name_of(fn: Callable[..., Any]) -> str:

@@ -12,18 +12,32 @@ import functools
 import linecache
 import pickle
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cloudpickle
 
 from nbqueue.errors import NotSerializable
 
-__all__ = ["Blame", "blame", "captured_bytes", "line_of_use", "pickled_bytes", "refusal"]
+__all__ = [
+    "Blame",
+    "blame",
+    "captured_bytes",
+    "line_of_use",
+    "pickled_bytes",
+    "refusal",
+    "refusal_of_arguments",
+    "refusal_of_result",
+]
 
 #: Deeper than this nobody wants to read; it also ends walks through objects that make new ones when they are asked.
 MAX_STEPS = 12
 HINT = "Create it inside the function, or pass what is needed to make it"
+#: What to do about results of these types.
+_RESULT_HINTS = {
+    "generator": "Return a list of what it yields",
+    "coroutine": "Map an ordinary function that calls asyncio.run() on the asynchronous one",
+}
 
 
 class Blame(NamedTuple):
@@ -62,8 +76,8 @@ def blame(value: Any, *, name: str = "") -> Blame | None:
     seen = {id(value)}
     for _ in range(MAX_STEPS):
         found = _first_bad(value, seen)
-        if found is None:
-            break
+        if found is None or (isinstance(error, NotSerializable) and not isinstance(found[1], NotSerializable)):
+            break  # nothing is in it, or it is a thing of ours, which says itself what is wrong
         part, error = found
         if part.variable and (first is None or not first.variable):
             first = part
@@ -89,13 +103,34 @@ def refusal(value: Any, *, name: str = "", error: Exception | None = None) -> No
         return NotSerializable(f"{subject} cannot be sent to a worker: {error}")
     where = f" in line {found.line} (`{found.source}`)" if found.source else ""
     used = f"it uses {found.variable!r}{where}: " if found.variable and found.variable != subject else ""
+    says_more = isinstance(found.error, NotSerializable)  # it is a thing of ours, which says what to do instead
+    trouble = (
+        str(found.error) if found.path == subject or says_more else f"{found.path} cannot be pickled ({found.error})"
+    )
     return NotSerializable(
-        f"{subject} cannot be sent to a worker: {used}{found.path} cannot be pickled ({found.error}). {HINT}.",
+        f"{subject} cannot be sent to a worker: {used}{trouble}. {'' if says_more else HINT + '.'}".rstrip(),
         path=found.path,
         variable=found.variable,
         line=found.line,
-        hint=HINT,
+        hint="" if says_more else HINT,
     )
+
+
+def refusal_of_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> NotSerializable | None:
+    """The error for the first argument of a call that cannot be sent; None when all can."""
+    named = [*((f"argument {position}", value) for position, value in enumerate(args, 1)), *kwargs.items()]
+    for name, value in named:
+        if _problem(value) is not None:
+            return refusal(value, name=f"{name} ({_type_name(value)})")
+    return None
+
+
+def refusal_of_result(value: Any, *, item: int) -> NotSerializable:
+    """The error for a result that cannot be sent back from a worker."""
+    found = blame(value)
+    path, error = (found.path, found.error) if found is not None else (_name_of(value), None)
+    hint = _RESULT_HINTS.get(_type_name(value), "Return plain data that it is made of")
+    return NotSerializable(f"the result of item {item} cannot be sent back: {path} ({error}). {hint}.", path=path)
 
 
 def _first_bad(value: Any, seen: set[int]) -> tuple[_Part, Exception] | None:
@@ -206,7 +241,8 @@ def _name_of(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     if isinstance(value, types.FunctionType | types.MethodType) and name:
         return f"{name.rpartition('.<locals>.')[2]}()"
-    return f"a {_type_name(value)}"
+    kind = _type_name(value)
+    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
 
 
 def _type_name(value: Any) -> str:

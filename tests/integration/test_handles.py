@@ -134,6 +134,26 @@ def test_wait_tells_who_is_done(app, gate):
     assert ({quick, slow}, set()) == nbqueue.wait([slow, quick], 10)
 
 
+def test_a_handle_alone_can_be_waited_for_also_if_it_is_a_map(app):
+    squares, task = app.map(lambda x: x * x, range(3)), app.submit(abs, -1)
+
+    assert ({squares}, set()) == nbqueue.wait(squares, timeout=20)
+    assert [task] == list(nbqueue.as_completed(task, timeout=20))
+
+
+def test_only_handles_can_be_waited_for(app):
+    with pytest.raises(TypeError, match="must be handles of nbqueue, not int"):
+        nbqueue.wait([1, 2])
+
+
+def test_an_item_that_is_not_there_is_an_index_error_that_says_how_many_there_are(app):
+    squares = app.map(lambda x: x * x, range(3))
+
+    with pytest.raises(IndexError, match="there is no item 5: there are 3"):
+        squares[5]
+    assert 4 == squares[-1]
+
+
 def test_wait_for_the_first_exception_returns_when_a_task_fails(app, gate):
     # Given a task that goes on, and one that will fail while it is waited for
     wait_at_gate, _ = gate

@@ -44,6 +44,21 @@ def kill_hub(hub):
     assert hub.files.connection.exists()
 
 
+def generator(x):
+    yield x
+
+
+async def coroutine(x):
+    return x
+
+
+class Client:
+    """What holds something that belongs to its process."""
+
+    def __init__(self, x):
+        self.lock = threading.Lock()
+
+
 # -- functions and items -----------------------------------------------------------------------------------------------
 
 
@@ -65,8 +80,26 @@ def test_an_item_that_cannot_be_pickled_is_refused_with_its_index(app, says):
     assert ["1"] == app.map(str, [1]).get(SOON_S)
 
 
-def test_an_argument_that_cannot_be_pickled_is_refused(app, says):
-    says(nbqueue.NotSerializable, "lock", app.submit, str, threading.Lock())
+def test_an_argument_that_cannot_be_pickled_is_refused_with_its_place(app, says):
+    lock = threading.Lock()
+
+    says(nbqueue.NotSerializable, r"argument 2 \(lock\) cannot be sent", app.submit, print, 1, lock)
+    says(nbqueue.NotSerializable, r"file \(lock\) cannot be sent", app.submit, print, 1, file=lock)
+
+
+def test_a_handle_is_refused_as_an_argument_with_what_to_pass_instead(app, says):
+    handle = app.submit(abs, -1)
+
+    says(nbqueue.NotSerializable, r"argument 1 .* handle\.get\(\)", app.submit, print, handle)
+    says(nbqueue.NotSerializable, r"item 0: .* handle\.get\(\)", app.map, print, [handle])
+    says(nbqueue.NotSerializable, r"uses 'handle' in line .* handle\.get\(\)", app.submit, lambda: handle.get() + 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [(generator, "Return a list"), (coroutine, "asyncio.run"), (Client, "Client → .lock")]
+)
+def test_a_result_that_cannot_be_pickled_is_refused_with_what_to_return_instead(app, says, function, words):
+    says(nbqueue.NotSerializable, f"the result of item 0 cannot be sent back: .*{words}", app.map(function, [1]).get)
 
 
 def test_options_that_do_not_exist_are_refused_with_the_nearest(app, says):

@@ -1,8 +1,10 @@
 """Task options as the user writes them."""
 
+import numpy as np
 import pytest
 
-from nbqueue.client.options import DEFAULTS, check_options, retry_on, task_options
+from nbqueue.client.options import DEFAULTS, MapOptions, check_options, retry_on, task_options
+from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.retry import RetryPolicy
 from nbqueue.core.task import NO_LIMITS, TaskLimits, TaskOptions
 from nbqueue.errors import TimeLimitExceeded
@@ -80,9 +82,9 @@ def test_an_option_like_no_other_is_answered_with_all():
 
 
 @pytest.mark.parametrize("name", ["max_retries", "max_lost"])
-@pytest.mark.parametrize("value", [-1, "3", None, 1.5, True])
+@pytest.mark.parametrize("value", [-1, "3", None, 1.5, True, 10**30])
 def test_a_count_is_a_whole_number_from_0(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number, 0 or more, not {value!r}"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from 0 to 1,000,000, not {value!r}"):
         check_options({name: value})
 
 
@@ -93,9 +95,11 @@ def test_a_wait_is_a_number_of_seconds_from_0(name, value):
         check_options({name: value})
 
 
-@pytest.mark.parametrize("value", ["high", 1.5, None])
-def test_a_priority_is_a_whole_number(value):
-    with pytest.raises(ValueError, match=f"priority must be a whole number, not {value!r}"):
+@pytest.mark.parametrize("value", ["high", 1.5, None, 10**30, -(10**30)])
+def test_a_priority_is_a_whole_number_that_can_be_sent(value):
+    with pytest.raises(
+        ValueError, match=f"priority must be a whole number from -1,000,000 to 1,000,000, not {value!r}"
+    ):
         check_options({"priority": value})
 
 
@@ -129,3 +133,50 @@ def test_what_is_retried_is_named_or_every_exception(given, expected):
 def test_only_exceptions_can_be_retried(value):
     with pytest.raises(TypeError, match="autoretry_for must hold exception types"):
         retry_on(check_options({"autoretry_for": value}))
+
+
+@pytest.mark.parametrize("value", [5, b"mine", ["mine"]])
+def test_a_label_is_a_text(value):
+    with pytest.raises(ValueError, match="label must be a text"):
+        check_options({"label": value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = options(max_retries=np.int64(3), priority=np.int32(2), countdown=np.float64(1.5))
+
+    assert (3, 2, 1.5) == (given.retry.max_retries, given.priority, given.countdown_s)
+    assert 7 == MapOptions(chunksize=np.int64(7)).chunk_items
+
+
+def test_a_keyword_of_map_among_task_options_is_told_from_a_wrong_one():
+    with pytest.raises(TypeError, match="'chunksize'; it is a keyword of map"):
+        check_options({"chunksize": 3})
+    with pytest.raises(TypeError, match="'chunk_size'; did you mean 'chunksize'"):
+        check_options({"chunk_size": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("chunksize", 0, '1 or more, or "auto"'),
+        ("chunksize", "big", '1 or more, or "auto"'),
+        ("buffersize", "auto", "1 or more, or None"),
+        ("total", "2", "0 or more, or None"),
+        ("timeout", "3", "seconds, 0 or more, or None"),
+        ("timeout", -1, "seconds, 0 or more, or None"),
+        ("on_error", "ignore", '"raise", "return" or "skip"'),
+        ("on_interrupt", "stop", '"revoke" or "detach"'),
+        ("desc", 3, "a text"),
+        ("progress", "bar", 'True, False, "text", or a dict with some of desc, leave, unit'),
+        ("progress", {"colour": "red"}, 'True, False, "text", or a dict with some of desc, leave, unit'),
+        ("progress", None, 'True, False, "text", or a dict with some of desc, leave, unit'),
+    ],
+)
+def test_a_wrong_keyword_of_map_is_answered_with_what_it_may_be(name, value, wanted):
+    with pytest.raises(ValueError, match=f"{name} must be {wanted}, not "):
+        MapOptions(**{name: value})
+
+
+def test_a_chunk_larger_than_any_map_takes_all_of_it():
+    assert ALL_ITEMS == MapOptions(chunksize=10**30).chunk_items
+    assert MapOptions().chunk_items is None

@@ -1,0 +1,101 @@
+"""Waiting for several handles, in the words of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+from typing import Any
+
+from nbqueue.client.interrupts import answer_together
+from nbqueue.client.result import AsyncResult
+from nbqueue.client.waiting import slices
+
+
+def wait(
+    handles: AsyncResult | Iterable[AsyncResult],
+    timeout: float | None = None,
+    return_when: str = futures.ALL_COMPLETED,
+) -> tuple[set[AsyncResult], set[AsyncResult]]:
+    """Wait for several handles, as `concurrent.futures.wait` does.
+
+    Args:
+        handles: One, or several of any kind.
+        timeout: Seconds to wait at most.
+        return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION".
+
+    Returns:
+        Those that are done, and those that are not.
+    """
+    if return_when not in (futures.ALL_COMPLETED, futures.FIRST_COMPLETED, futures.FIRST_EXCEPTION):
+        raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
+    waited = set(_listed(handles))
+    try:
+        done = {handle for handle in waited if handle.done()}
+        if waited - done and not _is_enough(done, return_when):
+            _wait(waited, timeout, return_when)
+        done = {handle for handle in waited if handle.done()}
+        for handle in waited:
+            _finish_view(handle)
+        return done, waited - done
+    except KeyboardInterrupt as interrupt:
+        raise answer_together(interrupt, waited) from None
+
+
+def _wait(waited: set[AsyncResult], timeout: float | None, return_when: str) -> None:
+    with contextlib.suppress(TimeoutError):
+        for handle in as_completed(waited, timeout):
+            if _is_enough([handle], return_when):
+                break
+
+
+def as_completed(handles: AsyncResult | Iterable[AsyncResult], timeout: float | None = None) -> Iterator[AsyncResult]:
+    """Handles in the order in which they end.
+
+    Raises:
+        TimeoutError: Not all were done in *timeout* seconds.
+    """
+    waited = list(dict.fromkeys(_listed(handles)))
+    try:
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for handle in waited:  # their own `add_done_callback` would go through the blocked event loop
+            futures.Future.add_done_callback(handle, ended.put)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for position in range(len(waited)):
+            for pause in slices(waited[0].attendant, deadline):
+                try:
+                    handle = ended.get(timeout=pause)
+                    break
+                except queue.Empty:
+                    continue
+            else:
+                left = len(waited) - position
+                raise TimeoutError(f"{left} of {len(waited)} handles are not done after {timeout:g} s")
+            _finish_view(handle)
+            yield handle  # not inside of the wait: whoever works on it does not wait
+    except KeyboardInterrupt as interrupt:
+        raise answer_together(interrupt, waited) from None
+
+
+def _listed(handles: AsyncResult | Iterable[AsyncResult]) -> list[AsyncResult]:
+    """The handles; a map is one of them, though it can be iterated, too."""
+    listed = [handles] if isinstance(handles, AsyncResult) else list(handles)
+    for handle in listed:
+        if not isinstance(handle, AsyncResult):
+            raise TypeError(f"what is waited for must be handles of nbqueue, not {type(handle).__name__}")
+    return listed
+
+
+def _finish_view(handle: AsyncResult) -> None:
+    """Draw the end of a run from here, whose cell may end next, and with it the chance to be stored in it."""
+    if handle.done() and handle.view is not None:
+        handle.view.finish()
+
+
+def _is_enough(done: Iterable[futures.Future[Any]], return_when: str) -> bool:
+    """Whether the handles that are done end a wait for the first one, or for the first that failed."""
+    if return_when == futures.FIRST_EXCEPTION:
+        return any(futures.Future.exception(handle) is not None for handle in done)
+    return return_when == futures.FIRST_COMPLETED and any(True for _ in done)
