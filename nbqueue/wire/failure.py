@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Any
 
 import cloudpickle
 import msgspec
@@ -154,13 +155,40 @@ def _all_of(raised: Raised) -> Iterator[Raised]:
 
 
 def _pickle_if_it_survives(error: BaseException) -> bytes | None:
-    try:
-        pickled: bytes = cloudpickle.dumps(error, protocol=5)
-        if len(pickled) > MAX_PICKLE_BYTES or type(pickle.loads(pickled)) is not type(error):
-            return None
-    except Exception:
-        return None
-    return pickled
+    """The pickle that comes back as the same error; None when none does.
+
+    Pickle calls the class with what it has handed to `Exception`. If it wants other arguments, that fails, or makes
+    another message: then the error is remade without calling it.
+    """
+    second_best = None
+    for form in (error, _AsItIs(error)):
+        try:
+            pickled: bytes = cloudpickle.dumps(form, protocol=5)
+            again = pickle.loads(pickled)
+        except Exception:
+            continue
+        if len(pickled) > MAX_PICKLE_BYTES or type(again) is not type(error):
+            continue
+        if _safe_str(again) == _safe_str(error):
+            return pickled
+        second_best = second_best or pickled  # it may say where in memory something is
+    return second_best
+
+
+class _AsItIs:
+    """Pickles to an exception with its arguments and attributes."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        return _remade, (type(self._error), self._error.args, vars(self._error))
+
+
+def _remade(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 def _traceback_text(error: BaseException) -> str:
