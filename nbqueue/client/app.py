@@ -104,7 +104,7 @@ class App(Calls):
         """The live connection; a new one when there is none, or when the last one died."""
         with self._lock:
             if self._is_closed:
-                raise BrokerUnavailable("this app is closed")
+                raise BrokerUnavailable("this app was closed: nbqueue.connect() opens another connection")
             if self._link is None or self._link.error is not None or self._link.pid != os.getpid():
                 self._open()
             assert self._link is not None

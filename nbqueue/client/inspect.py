@@ -161,7 +161,6 @@ class Inspect:
             "items_scheduled": sum(queue.scheduled for queue in inspection.queues),
             "items_running": sum(queue.running for queue in inspection.queues),
             "payload_bytes": inspection.payload_bytes,
-            "refused_reports": inspection.refused_events,
         }
 
     def ping(self, timeout: float = 1.0) -> Table[Any]:

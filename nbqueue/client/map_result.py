@@ -153,6 +153,11 @@ class MapResult(AsyncResult):
         return PackedValues(entry.payload, self._blobs).get(entry.offset + item - entry.start)
 
     @property
+    def is_stream(self) -> bool:
+        """Whether its input is read as its results are consumed (``buffersize``)."""
+        return self._is_stream
+
+    @property
     def counts(self) -> Counts:
         """How many items are done, failed, running, waiting, revoked."""
         return self._counts()
@@ -301,7 +306,7 @@ class MapResult(AsyncResult):
 
     def _sleep(self, deadline: float | None) -> None:
         """Wait for news; the caller holds ``run.changed``."""
-        self._refuse_to_wait_in_the_io_thread()
+        self._refuse_to_wait_in_vain()
         try:
             has_news = any(self._hears_within(pause) for pause in slices(self._attendant, deadline))
         except KeyboardInterrupt as interrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -138,10 +139,10 @@ class AsyncResult(Future[Any], HasOutput):
 
         Raises:
             TimeoutError: It has not come.
-            RuntimeError: Called from a done-callback, for a handle that is not done.
+            RuntimeError: Called from a done-callback, or in a fork of the process, for a handle that is not done.
         """
         if not self.done():
-            self._refuse_to_wait_in_the_io_thread()
+            self._refuse_to_wait_in_vain()
             try:
                 is_over = wait_until(self._ends_within, self._attendant, timeout)
             except KeyboardInterrupt as interrupt:
@@ -168,9 +169,14 @@ class AsyncResult(Future[Any], HasOutput):
         if hint is not None and self._view is None:
             CONCERNS.of_waiting(repr(self), hint)
 
-    def _refuse_to_wait_in_the_io_thread(self) -> None:
+    def _refuse_to_wait_in_vain(self) -> None:
         if self._link.is_own_thread:
             raise RuntimeError("a done-callback cannot wait for another task: it runs in the thread that would tell it")
+        if self._link.pid != os.getpid():
+            raise RuntimeError(
+                f"{self!r} belongs to the process of which this one is a fork: nbqueue.attach({self.id[:8]!r}) makes a "
+                "handle here"
+            )
 
     def _finish_view(self) -> None:
         if self._view is not None:
@@ -304,7 +310,7 @@ class AsyncResult(Future[Any], HasOutput):
             if self._feeder is not None:
                 self._feeder.stop()
         if wait:
-            self._refuse_to_wait_in_the_io_thread()
+            self._refuse_to_wait_in_vain()
             wait_until(self._ends_within, self._attendant, None)
         return report(self.run, began=began if wait else None)
 

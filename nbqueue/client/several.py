@@ -10,6 +10,7 @@ from concurrent import futures
 from typing import Any
 
 from nbqueue.client.interrupts import answer_together
+from nbqueue.client.map_result import MapResult
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.waiting import slices
 
@@ -28,6 +29,9 @@ def wait(
 
     Returns:
         Those that are done, and those that are not.
+
+    Raises:
+        ValueError: One is a map with ``buffersize``, which goes on only while its results are consumed.
     """
     if return_when not in (futures.ALL_COMPLETED, futures.FIRST_COMPLETED, futures.FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
@@ -85,6 +89,8 @@ def _listed(handles: AsyncResult | Iterable[AsyncResult]) -> list[AsyncResult]:
     for handle in listed:
         if not isinstance(handle, AsyncResult):
             raise TypeError(f"what is waited for must be handles of nbqueue, not {type(handle).__name__}")
+        if isinstance(handle, MapResult) and handle.is_stream and not handle.run.counts.closed:
+            raise ValueError(f"{handle!r} reads its input as its results are consumed: iterate it, or get() it")
     return listed
 
 

@@ -272,7 +272,7 @@ class Submitter:
         """The run of a call and its packed function."""
         if not callable(fn):
             raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
-        environment = current_environment()
+        environment = current_environment(with_variables=broker.blobs is not None)  # of a broker on this machine
         digest, body = pack_function(
             fn,
             call=call,

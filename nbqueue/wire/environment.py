@@ -1,7 +1,7 @@
-"""Which modules a function may import: a slot serves one such environment, and a fresh one is forked for another.
+"""Which modules a function may import, and which variables it finds: a slot serves one such environment.
 
-Without this, a slot that imported `helper.py` of one project would serve it to another, and an edited `helper.py` would
-run in its old form.
+For another one a fresh slot is forked. Without this, a slot that imported `helper.py` of one project would serve it to
+another, an edited `helper.py` would run in its old form, and tasks would not know a variable that their notebook sets.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _LIBRARIES = tuple(
 class Environment(msgspec.Struct, frozen=True):
     """Where a function finds what it imports."""
 
-    folder: str  #: the working directory
+    folder: str  #: the working directory; empty: it was removed
     path: tuple[str, ...]  #: the import path
-    digest: bytes  #: of both, and of the user's modules as they are on disk
+    digest: bytes  #: of all the others, and of the user's modules as they are on disk
+    variables: dict[str, str | None] = {}  #: environment variables that were changed since the start; None: removed
 
 
 class _UserModules:
@@ -59,26 +60,71 @@ class _UserModules:
             self._files.append(file)
 
 
+class _Variables:
+    """The environment variables that this process has changed since it was started."""
+
+    #: Of those that begin like this a task has its own, or no use for them.
+    _OURS = (b"NBQUEUE_", b"PYTEST_")
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, bytes] | None = None
+        self._last: dict[bytes, bytes] = {}
+        self._changed: dict[str, str | None] = {}
+
+    def changed(self) -> dict[str, str | None]:
+        """Those that were set, with their values, and those that were removed."""
+        now: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 -- decoding all takes longer than a submit
+        if self._first is None or now != self._last:
+            self._first = _first_variables() if self._first is None else self._first
+            self._last = dict(now)
+            names = {name for name, _ in now.items() ^ self._first.items() if not name.startswith(self._OURS)}
+            self._changed = {_text(name): _text(now[name]) if name in now else None for name in sorted(names)}
+        return self._changed
+
+
+def _first_variables() -> dict[bytes, bytes]:
+    """What this process was started with; where nobody knows, what it has now."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
+    except OSError:
+        return dict(os.environb)
+
+
 _USER_MODULES = _UserModules()
-_Facts = tuple[str, list[str], list[tuple[str, int, int]]]
+_VARIABLES = _Variables()
+_Facts = tuple[str, list[str], list[tuple[str, int, int]], dict[str, str | None]]
 _last: tuple[_Facts, Environment] | None = None
 
 
-def current_environment() -> Environment:
-    """The environment of this process at this moment."""
+def current_environment(*, with_variables: bool = False) -> Environment:
+    """The environment of this process at this moment.
+
+    Args:
+        with_variables: With the environment variables that it has changed; they are nobody's business elsewhere.
+    """
     global _last  # noqa: PLW0603 -- one process, one environment; told anew with every submit
-    facts = os.getcwd(), list(sys.path), list(_states(_USER_MODULES.files()))
+    variables = _VARIABLES.changed() if with_variables else {}
+    facts = _folder(), list(sys.path), list(_states(_USER_MODULES.files())), variables
     if _last is None or _last[0] != facts:
         _last = facts, _describe(facts)
     return _last[1]
 
 
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
 def _describe(facts: _Facts) -> Environment:
-    folder, path, states = facts
+    folder, path, states, variables = facts
     entries = [entry for entry in path if isinstance(entry, str)]  # type: ignore[redundant-expr]  # it may hold anything
     lines = [folder, *entries, *(f"{file} {mtime_ns} {size}" for file, mtime_ns, size in states)]
+    lines += [name if value is None else f"{name}={value}" for name, value in variables.items()]
     digest = hashlib.blake2b("\0".join(lines).encode(errors="surrogateescape"), digest_size=16).digest()
-    return Environment(_utf8(folder), tuple(map(_utf8, entries)), digest)
+    return Environment(_utf8(folder), tuple(map(_utf8, entries)), digest, variables)
 
 
 def _states(files: list[str]) -> Iterator[tuple[str, int, int]]:
@@ -93,3 +139,7 @@ def _states(files: list[str]) -> Iterator[tuple[str, int, int]]:
 def _utf8(path: str) -> str:
     """A path that can be sent: names that are no UTF-8 lose what makes them so, and are not found on the worker."""
     return path.encode(errors="replace").decode()
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

@@ -162,17 +162,22 @@ def _pickle_if_it_survives(error: BaseException) -> bytes | None:
     """
     second_best = None
     for form in (error, _AsItIs(error)):
-        try:
-            pickled: bytes = cloudpickle.dumps(form, protocol=5)
-            again = pickle.loads(pickled)
-        except Exception:
-            continue
-        if len(pickled) > MAX_PICKLE_BYTES or type(again) is not type(error):
+        pickled, again = _there_and_back(form)
+        if pickled is None or len(pickled) > MAX_PICKLE_BYTES or type(again) is not type(error):
             continue
         if _safe_str(again) == _safe_str(error):
             return pickled
         second_best = second_best or pickled  # it may say where in memory something is
     return second_best
+
+
+def _there_and_back(value: object) -> tuple[bytes | None, Any]:
+    """A pickle, and what comes out of it; None when it cannot be made or read."""
+    try:
+        pickled: bytes = cloudpickle.dumps(value, protocol=5)
+        return pickled, pickle.loads(pickled)
+    except Exception:
+        return None, None
 
 
 class _AsItIs:

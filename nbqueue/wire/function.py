@@ -39,6 +39,7 @@ class FunctionBody(msgspec.Struct, frozen=True, array_like=True):
     versions: Versions = Versions()  #: of who packed it
     home: str = ""  #: the installation that it used
     requires: dict[str, str] = {}  #: packages that the function imports
+    variables: dict[str, str | None] = {}  #: environment variables that the client has changed; None: removed
 
 
 class LoadedFunction(msgspec.Struct, frozen=True):
@@ -105,9 +106,8 @@ def _pack(
         raise refusal(function, error=error) from None
     sources = dict(_cell_sources(function))
     requires = function_requirements(function)
-    facts = _encode(
-        [call, sources, environment.folder, environment.path, own_versions(), home(), sorted(requires.items())]
-    )
+    places = environment.folder, environment.path, home(), list(environment.variables.items())
+    facts = _encode([call, sources, places, own_versions(), sorted(requires.items())])
     is_large = sum(len(part) for part in parts) > INLINE_BYTES
     digest = blake3(facts, max_threads=blake3.AUTO if is_large else 1)
     for part in parts:
@@ -117,7 +117,9 @@ def _pack(
     else:
         packed = b"".join(parts)
     path = list(environment.path)
-    body = FunctionBody(packed, call, sources, environment.folder, path, own_versions(), home(), requires)
+    body = FunctionBody(
+        packed, call, sources, environment.folder, path, own_versions(), home(), requires, environment.variables
+    )
     return (digest.digest(), _encode(body)), not packed.startswith(b"F")
 
 
@@ -188,6 +190,11 @@ def _adopt_environment(body: FunctionBody) -> None:
     if os.path.isdir(body.folder):
         os.chdir(body.folder)
     sys.path.extend(entry for entry in body.path if entry not in sys.path)
+    for name, value in body.variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     for name, text in body.sources.items():
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 

@@ -141,9 +141,35 @@ def test_a_handle_alone_can_be_waited_for_also_if_it_is_a_map(app):
     assert [task] == list(nbqueue.as_completed(task, timeout=20))
 
 
-def test_only_handles_can_be_waited_for(app):
+def test_only_handles_can_be_waited_for_that_go_on_while_nobody_reads(app):
+    lazy = app.map(abs, range(10), buffersize=3)
+
     with pytest.raises(TypeError, match="must be handles of nbqueue, not int"):
         nbqueue.wait([1, 2])
+    with pytest.raises(ValueError, match=r"reads its input as its results are consumed: iterate it, or get\(\) it"):
+        nbqueue.wait(lazy)
+    assert list(range(10)) == lazy.get(20)
+    assert ({lazy}, set()) == nbqueue.wait(lazy)
+
+
+def test_a_fork_is_told_that_a_handle_is_not_its_own(app, gate):
+    wait_at_gate, open_gate = gate
+    task = app.submit(wait_at_gate)
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            task.get()
+        except BaseException as error:  # whatever it is, this process must not go on as pytest
+            os.write(sender, str(error).encode())
+        finally:
+            os._exit(0)
+
+    os.waitpid(child, 0)
+
+    assert f"nbqueue.attach('{task.id[:8]}') makes a handle here" in os.read(receiver, 1000).decode()
+    open_gate()
+    task.get(20)
 
 
 def test_an_item_that_is_not_there_is_an_index_error_that_says_how_many_there_are(app):

@@ -1,5 +1,6 @@
 """The first call of a user, in each of the places where Python is typed."""
 
+import os
 import sys
 
 import nbformat
@@ -7,6 +8,13 @@ import pytest
 from nbclient import NotebookClient
 
 SQUARES = "nbqueue.map(lambda x: x * x, range(100_000)).get() == [x * x for x in range(100_000)]"
+
+
+#: A script that prints two variables as a task finds them.
+REPORT = """
+import os, nbqueue
+print(nbqueue.submit(lambda: " ".join(str(os.environ.get(name)) for name in ("MINE", "PATH"))).get())
+"""
 
 
 def test_a_plain_script_maps_a_lambda(hub):
@@ -159,6 +167,30 @@ def test_a_module_beside_the_script_is_imported_on_the_worker(hub):
 
     # Then the worker finds the module, too
     assert ("[2, 4]\n", 0) == (result.stdout, result.returncode), result.stderr
+
+
+def test_a_task_finds_the_variables_that_its_script_has_changed(hub):
+    # Given a hub that runs already
+    assert f"None {os.environ['PATH']}\n" == hub.run_script(REPORT)
+
+    # When a script that has set a variable and removed another one submits, and one that has not
+    changed = hub.run_script("import os; os.environ['MINE'] = 'set'; del os.environ['PATH']" + REPORT)
+    unchanged = hub.run_script(REPORT)
+
+    # Then each task finds what its script has
+    assert ("set None\n", f"None {os.environ['PATH']}\n") == (changed, unchanged)
+
+
+def test_a_folder_that_was_removed_does_not_keep_tasks_from_running(hub):
+    output = hub.run_script("""
+        import os, tempfile, nbqueue
+
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+        print(nbqueue.submit(abs, -1).get())
+    """)
+
+    assert "1\n" == output
 
 
 def test_two_projects_with_modules_of_the_same_name_each_get_their_own(hub):

@@ -84,3 +84,33 @@ def test_modules_of_python_and_of_packages_do_not_belong_to_it(name, monkeypatch
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
     assert before == current_environment().digest
+
+
+def test_variables_that_were_set_or_removed_belong_to_it_where_they_are_asked_for(monkeypatch):
+    before = current_environment(with_variables=True)
+    monkeypatch.setenv("SET_BY_A_TEST", "yes")
+    monkeypatch.delenv("PATH")
+
+    now = current_environment(with_variables=True)
+
+    assert before.digest != now.digest
+    assert {**before.variables, "SET_BY_A_TEST": "yes", "PATH": None} == now.variables
+    assert {} == current_environment().variables
+    monkeypatch.undo()
+    assert before == current_environment(with_variables=True)
+
+
+def test_variables_of_nbqueue_itself_do_not_belong_to_it(monkeypatch):
+    before = current_environment(with_variables=True)
+    monkeypatch.setenv("NBQUEUE_URL", "redis://elsewhere")
+
+    assert before == current_environment(with_variables=True)
+
+
+def test_a_folder_that_was_removed_is_no_trouble(tmp_path, monkeypatch):
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert "" == current_environment().folder
