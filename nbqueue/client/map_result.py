@@ -255,6 +255,11 @@ class MapResult(AsyncResult):
             raise ValueError("retry runs only items that have not succeeded; to run all of them, call map again")
         return super().retry(**override)  # type: ignore[return-value]  # of its own kind
 
+    @property
+    def retried(self) -> MapResult | None:
+        """The handle of its last `retry`, which the button of its card may have asked for; None: there was none."""
+        return super().retried  # type: ignore[return-value]  # of its own kind
+
     # -- waiting -------------------------------------------------------------------------------------------------------
 
     def _entries_in_order(self, deadline: float | None) -> Iterator[Entry]:

@@ -74,6 +74,7 @@ class AsyncResult(Future[Any], HasOutput):
         self._feeder: Feeder | None = None
         self._is_revoking = False
         self._again: Callable[[AsyncResult, dict[str, Any]], AsyncResult] | None = None
+        self._retried: AsyncResult | None = None
 
     # -- the result ----------------------------------------------------------------------------------------------------
 
@@ -262,6 +263,7 @@ class AsyncResult(Future[Any], HasOutput):
             first_error=_one_line(first) if first is not None else None,
             first_error_item=first.start if first is not None else None,
             hint=self._hint(),
+            can_retry=self._again is not None,
         )
 
     def _counts(self) -> Counts:
@@ -344,8 +346,17 @@ class AsyncResult(Future[Any], HasOutput):
         if self.state == "SUCCESS":
             raise ValueError(f"{self!r} has succeeded: there is nothing to run again")
         if self._again is None:
-            raise ValueError(f"{self!r} cannot be run again: its input was read as its results were consumed")
-        return self._again(self, override)
+            raise ValueError(
+                f"{self!r} cannot be run again from here: only the handle that submitted it has its arguments, and a "
+                "map that reads its input lazily keeps none; submit it anew"
+            )
+        self._retried = self._again(self, override)
+        return self._retried
+
+    @property
+    def retried(self) -> AsyncResult | None:
+        """The handle of its last `retry`, which the button of its card may have asked for; None: there was none."""
+        return self._retried
 
     def retry_with(self, again: Callable[[AsyncResult, dict[str, Any]], AsyncResult]) -> None:
         """How it is run again, given this handle (which it must not hold) and the options that change."""

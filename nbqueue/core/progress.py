@@ -64,6 +64,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     first_error_item: int | None = None
     #: One sentence on why nothing can run.
     hint: str | None = None
+    #: What fails can be run again by the same handle.
+    can_retry: bool = True
 
 
 class Pace:

@@ -1,6 +1,6 @@
 """A run's card in a notebook: a live widget that turns into static HTML and text when the run has ended.
 
-The widget is one ``HTML`` under two buttons (13 comms). Its display bundle is *replaced* at the end: a saved
+The widget is one ``HTML`` under three buttons (16 comms). Its display bundle is *replaced* at the end: a saved
 output that still holds a widget is shown as "model not found" by JupyterLab and VS Code, whatever else it holds.
 
 What is sent from which thread matters here. The main thread publishes as any cell does. Other threads send with
@@ -11,14 +11,18 @@ one ipykernel version to the next.
 from __future__ import annotations
 
 import collections
+import contextlib
+import contextvars
 import logging
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from nbqueue.notebook.painter import Handle, Style, View
 from nbqueue.notebook.pump import PUMP
-from nbqueue.notebook.view_model import CardView, State, render_html, render_text, when_saved
+from nbqueue.notebook.view_model import CardView, Retry, State, render_html, render_text, when_saved
 
 __all__ = ["Cell", "StaticCard", "WidgetCard"]
 
@@ -33,12 +37,24 @@ class Cell:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._parent = {"header": shell.get_parent()["header"]}
+        self._parent = _PLACE.get() or {"header": shell.get_parent()["header"]}
         self._transient = {"display_id": f"nbqueue-{uuid.uuid4().hex}"}
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """While this is open, new outputs of this thread are opened in this cell, whatever runs meanwhile."""
+        token = _PLACE.set(self._parent)
+        try:
+            yield
+        finally:
+            _PLACE.reset(token)
 
     def open(self, bundle: dict[str, Any]) -> None:
         """Add the output to the cell."""
-        self._publish("display_data", bundle)
+        if self.is_running():
+            self._publish("display_data", bundle)
+        else:
+            self._send("display_data", bundle)
         self._shell.events.register("post_run_cell", _settle)  # once, however often it is asked for
 
     def replace(self, bundle: dict[str, Any]) -> None:
@@ -54,9 +70,16 @@ class Cell:
             update = msg_type == "update_display_data"
             self._shell.display_pub.publish(data=bundle, metadata={}, transient=self._transient, update=update)
             return
+        self._send(msg_type, bundle)
+
+    def _send(self, msg_type: str, bundle: dict[str, Any]) -> None:
         kernel = self._shell.kernel
         content = {"data": bundle, "metadata": {}, "transient": self._transient}
         kernel.session.send(kernel.iopub_socket, msg_type, content, parent=self._parent, ident=msg_type.encode())
+
+
+#: The cell for new outputs, when that is not the one that runs.
+_PLACE: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbqueue place", default=None)
 
 
 class _Card(View):
@@ -78,6 +101,9 @@ class _Card(View):
         if not self._cell.is_running():
             self._cell.replace(self._last(self._shown))
 
+    def _beside(self) -> AbstractContextManager[None]:
+        return self._cell.beside()
+
     def _draw_end(self, view: CardView) -> None:
         self._cell.replace(self._last(view))
         if not _in_main_thread():
@@ -94,12 +120,17 @@ class _Card(View):
 
 
 class WidgetCard(_Card):
-    """A live ipywidgets card with a Cancel button."""
+    """A live ipywidgets card with buttons.
+
+    They go with the run: at its end the output becomes static, since a button in a saved notebook would be a widget
+    that nobody can draw. So what has failed is marked for another try while the others still run.
+    """
 
     #: Finished cards whose widget stays open, for pages that were reloaded during the run and so cannot
     #: follow the replacement.
     KEPT_OPEN = 32
 
+    _RETRY_PX = 98
     _CANCEL_PX = 92
     _LOG_PX = 62
 
@@ -115,31 +146,42 @@ class WidgetCard(_Card):
             render_html(self._shown, button_px=self._room_px),
             layout=ipywidgets.Layout(margin="0", width="100%", min_width="0", **place),
         )
+        of = f"of {self._shown.label}"
+        self._retry_failed = _button("Retry failed", self._RETRY_PX, f"Run the failed items {of} again at its end")
         self._cancel = _button(
-            "Cancel", self._CANCEL_PX, "Revoke this run: nothing more starts, and what runs is stopped"
+            "Cancel", self._CANCEL_PX, f"Revoke the rest {of}: nothing more starts, and what runs is stopped"
         )
-        self._log = _button("Log", self._LOG_PX, "Show or hide the last lines that the tasks have printed")
-        self._log.layout.display = "none"  # until there is something to be read
+        self._log = _button("Log", self._LOG_PX, f"Show or hide the last lines that the tasks {of} have printed")
+        for button in (self._retry_failed, self._log):
+            button.layout.display = "none"  # until there is something to be tried again, or to be read
+        self._retry_failed.on_click(self._on_retry)
         self._cancel.on_click(self._on_cancel)
         self._log.on_click(self._on_log)
-        for button in (self._cancel, self._log):
+        for button in self._all_buttons:
             PUMP.add(button)
-        self._buttons = ipywidgets.HBox(
-            [self._cancel, self._log], layout=ipywidgets.Layout(margin="13px 13px 0 auto", **place)
-        )
+        self._buttons = ipywidgets.HBox(self._all_buttons, layout=ipywidgets.Layout(margin="13px 13px 0 auto", **place))
         self._box = ipywidgets.GridBox(
             [self._html, self._buttons],
-            layout=ipywidgets.Layout(max_width="860px", margin="0", grid_template_columns="minmax(0, 1fr)"),
+            # On the right as much as JupyterLab leaves beside HTML, so that the end does not change the width.
+            layout=ipywidgets.Layout(max_width="860px", margin="0 20px 0 0", grid_template_columns="minmax(0, 1fr)"),
         )
         self._cell.open(self._box._repr_mimebundle_() | self._static(when_saved(self._shown)))
 
     @property
+    def _all_buttons(self) -> list[Any]:
+        return [self._retry_failed, self._cancel, self._log]
+
+    @property
     def _room_px(self) -> int:
         """Room that the head of the card leaves for the buttons."""
+        retry_px = self._RETRY_PX + _GAP_PX if self._shown.can_retry else 0
         log_px = self._LOG_PX + _GAP_PX if self.tail else 0
-        return self._CANCEL_PX + log_px + 10
+        return retry_px + self._CANCEL_PX + log_px + 10
 
     # Clicks are handled in the main thread or in a subshell's, beside user code: they ask, and the painter draws.
+
+    def _on_retry(self, _: Any) -> None:
+        self.retry()
 
     def _on_cancel(self, _: Any) -> None:
         try:
@@ -152,9 +194,14 @@ class WidgetCard(_Card):
 
     def _draw(self, view: CardView) -> None:
         self._html.value = render_html(view, button_px=self._room_px)
-        if self.tail and self._log.layout.display == "none":
-            self._log.layout.display = "flex"
+        for button, is_of_use in ((self._retry_failed, view.can_retry), (self._log, bool(self.tail))):
+            if is_of_use and button.layout.display == "none":
+                button.layout.display = "flex"
+        if view.retry is Retry.AT_THE_END:
+            self._retry_failed.description = "Will retry"
+            self._retry_failed.disabled = True
         if view.state is State.CANCELLING:
+            self._retry_failed.disabled = True
             self._cancel.description = "Cancelling …"
             self._cancel.disabled = True
 
@@ -168,9 +215,9 @@ class WidgetCard(_Card):
 
     def close(self) -> None:
         """Take the widget out of every page; the replaced output stays."""
-        for widget in (self._cancel, self._log, self._html):
+        for widget in (*self._all_buttons, self._html):
             widget.style.close()
-        for widget in (self._cancel, self._log, self._html, self._buttons, self._box):
+        for widget in (*self._all_buttons, self._html, self._buttons, self._box):
             widget.layout.close()
             widget.close()
 

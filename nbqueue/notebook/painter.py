@@ -12,13 +12,14 @@ import contextvars
 import logging
 import os
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import msgspec
 
 from nbqueue.core.progress import Pace, RunSnapshot
 from nbqueue.notebook.tail import Tail
-from nbqueue.notebook.view_model import CardView, describe
+from nbqueue.notebook.view_model import CardView, Retry, describe
 
 __all__ = ["PAINTER", "Handle", "Painter", "Style", "View"]
 
@@ -38,6 +39,10 @@ class Handle(Protocol):
 
     def revoke(self) -> Any:
         """Ask for the run to be revoked; returns at once."""
+        ...
+
+    def retry(self) -> Any:
+        """Run again what has failed, when the run is over; returns at once."""
         ...
 
 
@@ -70,6 +75,7 @@ class View(abc.ABC):
         self._style = style
         self._pace = Pace()
         self._revoking = False
+        self._retry_of_failed = Retry.NOT_ASKED
         self._cancelling_since_s: float | None = None
         self._log_is_open = False
         self.tail = Tail()  #: of what the tasks print, if somebody tells it
@@ -85,6 +91,8 @@ class View(abc.ABC):
             if self._handle is None:
                 return False
             over = self._handle.done()  # before the snapshot: the end is never drawn from an earlier one
+            if over and self._retry_of_failed is Retry.AT_THE_END:
+                self._retry_of_failed = self._retry(self._handle)
             view, elapsed_s = self._look(self._handle, over=over)
             if over:
                 self._handle = None
@@ -125,6 +133,25 @@ class View(abc.ABC):
             self._revoking = True
             handle.revoke()
 
+    def retry(self) -> None:
+        """Run again what has failed, as soon as the run is over, unless it was revoked."""
+        self._retry_of_failed = Retry.AT_THE_END
+
+    def _retry(self, handle: Handle) -> Retry:
+        if handle.snapshot().counts.revoked:
+            return Retry.NOT_ASKED
+        try:
+            with self._beside():
+                handle.retry()
+        except Exception:
+            logger.debug("the retry that a button asked for failed", exc_info=True)
+            return Retry.NOT_ASKED
+        return Retry.SENT
+
+    def _beside(self) -> AbstractContextManager[None]:
+        """While this is open, other runs are shown beside this one."""
+        return nullcontext()
+
     def _look(self, handle: Handle, *, over: bool) -> tuple[CardView, float]:
         snapshot = handle.snapshot()
         counts = snapshot.counts
@@ -144,6 +171,7 @@ class View(abc.ABC):
             cancelling_s=snapshot.elapsed_s - since_s,
             unit=self._style.unit,
             is_single=self._style.is_single,
+            retry=self._retry_of_failed,
         )
         tail = () if over else self.tail.lines()
         log = self.tail.log() if over or self._log_is_open else ()

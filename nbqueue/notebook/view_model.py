@@ -17,11 +17,13 @@ import msgspec
 from nbqueue.core.progress import Counts, Pace, RunSnapshot
 from nbqueue.notebook.tail import TailLine
 
-__all__ = ["CardView", "ErrorLine", "State", "describe", "render_html", "render_text", "when_saved"]
+__all__ = ["CardView", "ErrorLine", "Retry", "State", "describe", "render_html", "render_text", "when_saved"]
 
 _LABEL_CHARS = 80
 _ERROR_CHARS = 200
 _NOTE_CHARS = 300
+#: Less would be shown as nothing.
+_LEAST_WORK_S = 0.001
 
 
 class State(enum.Enum):
@@ -33,6 +35,14 @@ class State(enum.Enum):
     DONE = "done"
     FAILED = "failed"
     REVOKED = "revoked"
+
+
+class Retry(enum.Enum):
+    """What becomes of the failed items."""
+
+    NOT_ASKED = enum.auto()
+    AT_THE_END = enum.auto()
+    SENT = enum.auto()
 
 
 class ErrorLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +80,9 @@ class CardView(msgspec.Struct, frozen=True, kw_only=True):
     tail: tuple[TailLine, ...] = ()
     #: Their last lines, when somebody wants to read them.
     log: tuple[str, ...] = ()
+    #: Something has failed that can be run again, once the run is over.
+    can_retry: bool = False
+    retry: Retry = Retry.NOT_ASKED
 
 
 def describe(
@@ -80,6 +93,7 @@ def describe(
     cancelling_s: float = 0.0,
     unit: str = "",
     is_single: bool = False,
+    retry: Retry = Retry.NOT_ASKED,
 ) -> CardView:
     """Say in words how a run stands.
 
@@ -90,6 +104,7 @@ def describe(
         cancelling_s: Seconds since the revoke was asked for.
         unit: What an item is, in the plural: ``files``. Empty says nothing.
         is_single: It is one call, not a map.
+        retry: What becomes of the failed items.
     """
     counts = snapshot.counts
     state = _state(snapshot, ended=counts.finished if ended is None else ended)
@@ -101,9 +116,11 @@ def describe(
         done=counts.done,
         failed=counts.failed,
         of=counts.total if counts.closed or state in _OVER else None,
-        error=_error(snapshot, state, is_single=is_single),
+        error=_error(snapshot, state, retry, is_single=is_single),
         note=_note(snapshot, state),
         is_single=is_single,
+        can_retry=snapshot.can_retry and counts.failed > 0 and not is_single,
+        retry=retry,
     )
 
 
@@ -153,7 +170,8 @@ def _facts(snapshot: RunSnapshot, pace: Pace, state: State, cancelling_s: float)
             left = counts.total - counts.done - counts.failed
             facts = [f"after {_exactly(snapshot.elapsed_s)}", f"{left:,} not finished" if left else ""]
         case State.DONE | State.FAILED:
-            work = f"{_exactly(snapshot.work_s)} of work" if snapshot.work_s and state is State.DONE else ""
+            worked = state is State.DONE and snapshot.work_s >= _LEAST_WORK_S
+            work = f"{_exactly(snapshot.work_s)} of work" if worked else ""
             facts = [_took(snapshot), work, _gain(snapshot)]
         case _:
             assert_never(state)
@@ -191,7 +209,7 @@ def _gain(snapshot: RunSnapshot) -> str:
     return f"{gain:.1f}×" if gain >= 1.05 else ""
 
 
-def _error(snapshot: RunSnapshot, state: State, *, is_single: bool) -> ErrorLine | None:
+def _error(snapshot: RunSnapshot, state: State, retry: Retry, *, is_single: bool) -> ErrorLine | None:
     if not snapshot.first_error:
         return None
     failed = snapshot.counts.failed
@@ -202,19 +220,26 @@ def _error(snapshot: RunSnapshot, state: State, *, is_single: bool) -> ErrorLine
         where=f"{failed:,} failed · {item}" if failed and not is_single else "",
         kind=kind[0] if kind else "",
         message=line[kind.end() :] if kind else line,
-        more=_more(failed) if state in _OVER and not is_single else "",
+        more="" if is_single else _more(snapshot, state, retry),
     )
 
 
-def _more(failed: int) -> str:
+def _more(snapshot: RunSnapshot, state: State, retry: Retry) -> str:
     """Where the other errors are, and how the items run again."""
-    return f"{' · all of them: `.errors()`' if failed > 1 else ''} · again: `.retry()`" if failed else ""
+    failed = snapshot.counts.failed
+    if state not in _OVER:
+        return " · again at the end" if retry is Retry.AT_THE_END and state is not State.CANCELLING else ""
+    errors = " · all of them: `.errors()`" if failed > 1 else ""
+    if retry is Retry.SENT:
+        return f"{errors} · sent again: `.retried`"
+    return f"{errors} · again: `.retry()`" if failed and snapshot.can_retry else errors
 
 
 def _note(snapshot: RunSnapshot, state: State) -> str:
     if state is State.REVOKED:
         kept = "Finished items are kept. " if snapshot.counts.done else ""
-        return f"{kept}`.retry()` runs the others." if snapshot.counts.total > 1 else ""
+        retry = "`.retry()` runs the others." if snapshot.can_retry else ""
+        return (kept + retry).rstrip() if snapshot.counts.total > 1 else ""
     return _one_line(snapshot.hint or "", _NOTE_CHARS) if state not in _OVER else ""
 
 

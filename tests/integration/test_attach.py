@@ -39,6 +39,8 @@ def test_what_a_process_has_left_behind_can_be_had_from_another_one(own_hub):
     with pytest.raises(ZeroDivisionError):
         many.get(20)
     assert [1] == [error.index for error in many.errors()]
+    with pytest.raises(ValueError, match="only the handle that submitted it has its arguments"):
+        many.retry()
     assert "late" == slow.get(20)
     assert "SUCCESS" == slow.state
 

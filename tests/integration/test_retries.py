@@ -128,7 +128,9 @@ def test_only_the_items_that_failed_are_run_again(app, tmp_path):
     assert 5 == len(first.errors() if nbqueue.wait([first], 10) else [])
 
     # When it is run again, then those fail again, under their numbers, and the rest is kept
+    assert first.retried is None
     second = first.retry()
+    assert first.retried is second
     nbqueue.wait([second], 10)
     assert [3, 4, 5, 40, 99] == [error.index for error in second.errors()]
     assert (100, 95, 5) == (second.counts.total, second.counts.done, second.counts.failed)
@@ -207,7 +209,7 @@ def test_a_map_whose_input_was_read_lazily_cannot_be_run_again(app):
     results = app.map(lambda item: 1 / item, range(3), buffersize=2, on_error="return")
     assert 3 == len(results.get(10))
 
-    with pytest.raises(ValueError, match="as its results were consumed"):
+    with pytest.raises(ValueError, match="reads its input lazily keeps none"):
         results.retry()
 
 

@@ -28,9 +28,14 @@ class FakeRun:
         self.now = RunSnapshot(label=label, counts=Counts(**counts), elapsed_s=0.0)
         self.ended = threading.Event()
         self.revoked = threading.Event()
+        self.retry = lambda: None
 
     def move(self, elapsed_s, **counts):
         self.now = replace(self.now, elapsed_s=elapsed_s, counts=Counts(**counts))
+
+    def fail(self, elapsed_s, **counts):
+        self.move(elapsed_s, **counts)
+        self.now = replace(self.now, first_error="ValueError: bad", first_error_item=3)
 
     def end(self, elapsed_s, **counts):
         self.move(elapsed_s, **counts)
@@ -179,6 +184,70 @@ def test_a_click_on_cancel_revokes_the_run_and_says_so(shell, run):
     assert view._cancel.description == "Cancelling …"
     assert view._cancel.disabled
     assert "stopping 8 running items" in view._html.value
+
+
+def test_failed_items_run_again_at_the_end_and_are_shown_in_the_same_cell(shell, run):
+    # Given a card of cell 1 with a failed item, whose button was pressed
+    view = WidgetCard(run, Style(), Cell(shell))
+    shell.next()
+    run.retry = lambda: WidgetCard(FakeRun(label="again", total=100), Style(), Cell(shell))
+    assert view._retry_failed.layout.display == "none"
+    run.fail(1.0, total=100, done=40, failed=1, running=8)
+    view.repaint()
+    assert view._retry_failed.layout.display == "flex"
+    view._retry_failed.click()
+    view.repaint()
+    assert (view._retry_failed.description, view._retry_failed.disabled) == ("Will retry", True)
+    assert "again at the end" in view._html.value
+
+    # When the run ends while another cell runs
+    shell.cell = "cell 2"
+    run.end(2.0, total=100, done=99, failed=1)
+    view.repaint()
+
+    # Then the items run again, with a card in cell 1, and the first card says so
+    again, end = shell.next(), shell.next()
+    assert ("display_data", "cell 1") == (again.kind, again.parent)
+    assert "again" in again.data["text/plain"]
+    assert "sent again: `.retried`" in end.data["text/plain"]
+
+
+def test_a_revoke_forgets_the_retry(shell, run):
+    view = WidgetCard(run, Style(), Cell(shell))
+    run.retry = lambda: pytest.fail("it was revoked")
+    run.fail(1.0, total=100, done=40, failed=1, running=8)
+    view._retry_failed.click()
+    view._cancel.click()
+    view.repaint()
+    assert view._retry_failed.disabled
+
+    run.end(2.0, total=100, done=40, failed=1, revoked=59)
+    view.repaint()
+
+    assert "revoked" in view._html.value
+
+
+def test_a_retry_that_fails_leaves_the_way_to_it_on_the_card(shell, run):
+    view = WidgetCard(run, Style(), Cell(shell))
+    shell.next()
+    run.retry = lambda: 1 / 0
+    run.fail(1.0, total=100, done=40, failed=1)
+    view._retry_failed.click()
+
+    run.end(2.0, total=100, done=99, failed=1)
+    view.repaint()
+
+    assert "again: `.retry()`" in shell.next().data["text/plain"]
+
+
+def test_what_cannot_be_run_again_has_no_button(shell, run):
+    view = WidgetCard(run, Style(), Cell(shell))
+    run.fail(1.0, total=100, done=40, failed=1)
+    run.now = replace(run.now, can_retry=False)
+
+    view.repaint()
+
+    assert view._retry_failed.layout.display == "none"
 
 
 def test_a_click_from_a_frontend_arrives(shell, run):

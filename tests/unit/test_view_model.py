@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from nbqueue.core.progress import Counts, Pace, RunSnapshot
 from nbqueue.notebook.tail import TailLine
-from nbqueue.notebook.view_model import State, describe, render_html, render_text, when_saved
+from nbqueue.notebook.view_model import Retry, State, describe, render_html, render_text, when_saved
 
 RUN = RunSnapshot(label="parse modules", counts=Counts(total=2_000), elapsed_s=6.2)
 ENDED = replace(RUN, slots=8, elapsed_s=32.8, work_s=242.0, counts=Counts(total=2_000, done=2_000))
@@ -100,6 +100,24 @@ def test_done_with_failures_says_how_many_and_where_they_are():
         render_text(view).splitlines()[1].strip()
         == "3 failed · item 37: ValueError: bad thirty-seven · all of them: `.errors()` · again: `.retry()`"
     )
+
+
+def test_failed_items_that_run_again_say_when_and_where_their_handle_is():
+    running = replace(FAILED, counts=Counts(total=2_000, done=1_000, failed=3, running=8))
+
+    asked = describe(running, going_at(61), retry=Retry.AT_THE_END)
+    sent = describe(FAILED, Pace(), retry=Retry.SENT)
+
+    assert asked.error.more == " · again at the end"
+    assert sent.error.more == " · all of them: `.errors()` · sent again: `.retried`"
+
+
+def test_what_cannot_run_again_does_not_say_how():
+    failed = describe(replace(FAILED, can_retry=False), Pace())
+    revoked = describe(replace(RUN, can_retry=False, counts=Counts(total=9, done=1, revoked=8)), Pace())
+
+    assert failed.error.more == " · all of them: `.errors()`"
+    assert revoked.note == "Finished items are kept."
 
 
 def test_revoked_says_what_is_left_and_what_is_kept():

@@ -1,4 +1,4 @@
-"""Stopping work from the page while a cell blocks, as a user sees it."""
+"""The buttons of a card while a cell blocks, as a user sees them."""
 
 import time
 
@@ -65,3 +65,39 @@ def test_the_interrupt_button_does_the_same(notebook, kind):
     notebook.run(3)
     expect(notebook.output(3)).to_contain_text("the next cell runs")
     notebook.picture(f"interrupt-{kind}-after")
+
+
+TWICE = """
+import nbqueue, pathlib, time
+mended = pathlib.Path('mended').absolute()
+def parse(n):
+    if n == 2 and not mended.exists():
+        raise ValueError('a page is missing')
+    while n > 2 and not mended.exists():
+        time.sleep(0.02)
+    return n
+run = nbqueue.map(parse, range(6), label='parse pages', chunksize=1)
+"""
+
+
+def test_what_has_failed_is_retried_from_the_page_while_the_cell_blocks(notebook):
+    # Given a cell that waits for items of which one has failed
+    notebook.write(TWICE + "nbqueue.wait([run]);", "run.retried.get()").open().run(1)
+    expect(notebook.output(1)).to_contain_text("a page is missing")
+    notebook.picture("retry-before")
+
+    # When its button is pressed from the keyboard
+    notebook.button("Retry failed").focus()
+    notebook.page.keyboard.press("Enter")
+    expect(notebook.button("Will retry")).to_be_disabled()
+    expect(notebook.output(1)).to_contain_text("again at the end")
+    notebook.picture("retry-asked")
+
+    # Then the item runs again at the end of the others, with a card of its own, and the results are whole
+    (notebook.path.parent / "mended").touch()
+    expect(notebook.output(1)).to_contain_text("5 of 6 done, 1 failed")
+    expect(notebook.output(1)).to_contain_text("sent again: .retried")
+    expect(notebook.output(1)).to_contain_text("6 / 6")
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("[0, 1, 2, 3, 4, 5]")
+    notebook.picture("retry-after")
