@@ -17,7 +17,7 @@ from nbqueue.client.output import Printed
 from nbqueue.client.result import PATIENCE_S, AsyncResult
 from nbqueue.client.revoking import RevokeReport, item_index, item_ranges, manner, report
 from nbqueue.client.run import ClientRun
-from nbqueue.client.waiting import Attendant, slices
+from nbqueue.client.waiting import Attendant, slices, wait_until
 from nbqueue.core.output import STDERR, STDOUT
 from nbqueue.core.progress import Counts
 from nbqueue.core.states import State
@@ -26,6 +26,8 @@ from nbqueue.errors import NBQueueError
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.payload import PackedValues
 
+#: Whoever waits for a map that is revoked waits so long for all of its items to be stopped.
+REVOKE_S = 2.0
 _CONSUMED = "these results were consumed: a map with buffersize hands out each of them once"
 
 
@@ -86,7 +88,7 @@ class MapResult(AsyncResult):
         try:
             for entry in self._entries_in_order(deadline):
                 if on_error == "raise" and entry.state is not State.SUCCESS:
-                    raise self._error_of(entry, entry.start)
+                    raise self._error_now(entry, entry.start)
                 values += self._values_of(entry, on_error)
             super()._wait(None)  # it is over, but the I/O thread may just be about to say so
         except KeyboardInterrupt as interrupt:
@@ -117,7 +119,7 @@ class MapResult(AsyncResult):
             if entry is None:
                 break
             if self._options.on_error == "raise" and entry.state is not State.SUCCESS:
-                raise self._error_of(entry, entry.start)
+                raise self._error_now(entry, entry.start)
             yield from self._values_of(entry, self._options.on_error)
         self._finish_view()
         CONCERNS.of_environment(self.run.remarks)
@@ -149,7 +151,7 @@ class MapResult(AsyncResult):
         if entry is None:
             raise IndexError(item)
         if entry.state is not State.SUCCESS:
-            raise self._error_of(entry, item)
+            raise self._error_now(entry, item)
         return PackedValues(entry.payload, self._blobs).get(entry.offset + item - entry.start)
 
     @property
@@ -347,6 +349,13 @@ class MapResult(AsyncResult):
         import asyncio
 
         return asyncio.to_thread(self.get).__await__()
+
+    def _error_now(self, entry: Entry, item: int) -> BaseException:
+        """The error to be raised for an item; of a run that is being revoked when it is over, or soon."""
+        if entry.state is State.REVOKED and self._is_revoking:
+            wait_until(self._ends_within, self._attendant, REVOKE_S)
+            self._finish_view()  # before the cell ends
+        return self._error_of(entry, item)
 
     def _values_of(self, entry: Entry, on_error: str) -> list[Any]:
         count = entry.stop - entry.start
