@@ -38,7 +38,7 @@ def _workers_table(workers: list[WorkerView]) -> Table:
 
 def _takes(offer: Offer) -> str:
     """Queues and tags of a worker: ``default, night + gpu``."""
-    tags = f"{' only' if offer.only_tagged else ''} + {', '.join(offer.tags)}" if offer.tags else ""
+    tags = f"{' only' if offer.only_tagged else ''} + {', '.join(offer.abilities)}" if offer.abilities else ""
     return f"{', '.join(offer.queues)}{tags}"
 
 

@@ -150,7 +150,7 @@ def show_banner(settings: Settings, info: WorkerInfo) -> None:
         f"nbqueue-worker {__version__}, Python {python}, pid {info.pid} on {info.host}",
         f"  joined   {shown_url(settings.url)} as {info.name}",
         f"  queues   {', '.join(info.offer.queues)}",
-        f"  tags     {', '.join(info.offer.tags) or 'none'}{only}",
+        f"  tags     {', '.join(info.offer.abilities) or 'none'}{only}",
         f"  slots    {info.slots}",
         "  ready    Ctrl-C finishes what runs; again: stops it",
     )

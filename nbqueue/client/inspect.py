@@ -223,7 +223,7 @@ def _worker(worker: WorkerView) -> Worker:
         pid=worker.pid,
         slots=worker.slots,
         queues=worker.offer.queues,
-        tags=worker.offer.tags,
+        tags=worker.offer.abilities,
         running=tuple(worker.running),
         items_done=worker.done,
         python=worker.versions.python,

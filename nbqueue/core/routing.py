@@ -2,7 +2,8 @@
 
 A task names a queue and tags; a supervisor offers queues and tags. Tags are abilities ("gpu"): a task goes only where
 all of its tags are, and a supervisor that has tags takes work without any, too, unless it was told otherwise. Queues
-are reservations: what is put on a queue is run only by those who serve it.
+are reservations: what is put on a queue is run only by those who serve it. One tag of each supervisor is its address,
+which nobody else has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 DEFAULT_QUEUE = "default"
+_ADDRESS = "@"
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -21,6 +23,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
     tags: tuple[str, ...] = ()
     only_tagged: bool = False  #: leaves work without tags to others
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """Its tags without the address."""
+        return tuple(tag for tag in self.tags if not is_address(tag))
 
 
 DEFAULT_OFFER = Offer()
@@ -31,6 +38,21 @@ class Route(NamedTuple):
 
     queue: str = DEFAULT_QUEUE
     tags: tuple[str, ...] = ()
+
+
+def address(worker_id: bytes) -> str:
+    """The tag that only this supervisor has, for as long as it lives."""
+    return f"{_ADDRESS}{worker_id.hex()}"
+
+
+def is_address(tag: str) -> bool:
+    """Whether the tag names one supervisor."""
+    return tag.startswith(_ADDRESS)
+
+
+def with_address(offer: Offer, worker_id: bytes) -> Offer:
+    """The offer of this one supervisor."""
+    return msgspec.structs.replace(offer, tags=(*offer.tags, address(worker_id)))
 
 
 def encode_offer(offer: Offer) -> str:
@@ -62,6 +84,8 @@ def why_unserved(route: Route, offers: Iterable[Offer]) -> str:
     offers = list(offers)
     if not offers or any(serves(offer, route) for offer in offers):
         return ""
+    if any(map(is_address, route.tags)):
+        return "The worker that this was sent to has left."
     there = f"{len(offers)} connected"
     serving = [offer for offer in offers if route.queue in offer.queues]
     if not serving:
@@ -72,7 +96,7 @@ def why_unserved(route: Route, offers: Iterable[Offer]) -> str:
         )
     if not route.tags:
         return f"Every worker of queue {route.queue!r} takes tagged work only ({there}); start one without that limit."
-    tags = {tag for offer in serving for tag in offer.tags}
+    tags = {tag for offer in serving for tag in offer.abilities}
     known = f"they have {_listed(tags)}" if tags else "none has tags"
     wanted = f"the tag {route.tags[0]!r}" if len(route.tags) == 1 else f"all the tags {_listed(route.tags)}"
     return (

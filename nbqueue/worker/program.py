@@ -151,21 +151,22 @@ class _Worker:
 
     def _supervise(self, zygote: ZygoteProcess) -> None:
         from nbqueue.core.exchange import WorkerInfo
-        from nbqueue.core.routing import Offer
+        from nbqueue.core.routing import Offer, with_address
         from nbqueue.wire.versions import own_versions
         from nbqueue.worker.limits import WorkerLimits
         from nbqueue.worker.supervisor import Supervisor
 
         broker = _find_broker(self._settings, self._lifeline)
         zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
+        worker_id = os.urandom(16)
         info = WorkerInfo(
-            worker_id=os.urandom(16),
+            worker_id=worker_id,
             name=self._name,
             host=socket.gethostname(),
             pid=os.getpid(),
             slots=self._slots,
             prefetch=self._slots,
-            offer=self._offer or Offer(),
+            offer=with_address(self._offer or Offer(), worker_id),
             versions=own_versions(),
         )
         self._supervisor = Supervisor(

@@ -45,7 +45,7 @@ from nbqueue.core.inspection import Inspection
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
 from nbqueue.core.output import OutputEvent, Text
 from nbqueue.core.progress import Counts
-from nbqueue.core.routing import Offer
+from nbqueue.core.routing import Offer, with_address
 from nbqueue.core.run import StopHolder
 from nbqueue.core.states import State
 from nbqueue.core.task import (
@@ -564,6 +564,7 @@ class Worker:
 
     def __init__(self, transport, info: WorkerInfo):
         self.info = info
+        self.id = info.worker_id
         self._transport = transport
         self._port = transport.open_worker(info)
         self._unread: deque[Delivery] = deque()
@@ -724,14 +725,15 @@ class BrokerHarness:
     def worker(self, slots: int = 1, prefetch: int = 0, **offer) -> Worker:
         """A new supervisor, registered; *offer* is what it takes on: queues, tags, only_tagged."""
         number = len(self._workers)
+        worker_id = (b"worker %d" % number).ljust(16, b".")
         info = WorkerInfo(
-            worker_id=(b"worker %d" % number).ljust(16, b"."),
+            worker_id=worker_id,
             name=f"w{number}",
             host="here",
             pid=10_000 + number,
             slots=slots,
             prefetch=prefetch,
-            offer=Offer(**offer),
+            offer=with_address(Offer(**offer), worker_id),
         )
         self._workers.append(Worker(self._transport, info))
         return self._workers[-1]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from nbqueue.core.routing import address
+
 
 def runs(worker):
     """The runs of which the worker was given something since the last look."""
@@ -40,6 +42,37 @@ def test_work_goes_only_where_all_its_tags_are(broker):
 
     # Until somebody comes who has both, and more
     assert [run_id] == runs(broker.worker(tags=("big", "gpu", "ssd")))
+
+
+def test_work_can_be_addressed_to_one_supervisor(broker):
+    # Given two supervisors that serve the same, one of them busy
+    client = broker.client()
+    busy, idle = broker.worker(), broker.worker()
+    client.submit(tags=(address(busy.id),))
+    first = busy.claim()
+
+    # When work is addressed to the busy one, then it waits for it
+    run_id = client.submit(tags=(address(busy.id),))
+    assert ([], []) == (runs(busy), runs(idle))
+    busy.succeed(first)
+    assert [run_id] == runs(busy)
+
+
+def test_work_for_a_supervisor_that_has_left_says_so_and_goes_to_nobody_else(broker):
+    # Given work that was addressed to a supervisor that leaves
+    client = broker.client()
+    gone, other = broker.worker(slots=2), broker.worker(slots=2)
+    run_id = client.submit(tags=(address(gone.id),))
+    gone.claim()
+    gone.leave()
+    broker.elapse(1.0, heard=(other,))
+
+    # Then it says so, and the others go on with other work
+    assert ("The worker that this was sent to has left.", 0) == (
+        client.note(run_id).unserved,
+        client.note(run_id).slots,
+    )
+    assert [client.submit()] == runs(other)
 
 
 def test_tags_do_not_replace_the_queue(broker):

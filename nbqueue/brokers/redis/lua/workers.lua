@@ -1,11 +1,11 @@
 -- Supervisors: what they hold, how much more they may hold, and what they are told.
 local workers -- id -> worker, or false when there is none
 local holders -- token -> worker, made when it is first needed
-local route_slots, serving
+local route_slots, serving, addressees
 local are_workers_changed
 local sizers
 resets[#resets + 1] = function()
-  workers, holders, route_slots, serving, are_workers_changed, sizers = {}, nil, {}, {}, false, {}
+  workers, holders, route_slots, serving, addressees, are_workers_changed, sizers = {}, nil, {}, {}, {}, false, {}
 end
 
 local SHORT_S = 0.2       -- a chunk that takes no longer may be fetched ahead
@@ -100,7 +100,32 @@ local function suitability(worker)
   return (free > 0 and 1e12 or 0) - (#worker.queues + #worker.tags) * 1e7 + free
 end
 
+local function id_in(tag)
+  local hex = string.match(tag, '^@(%x+)$')
+  return hex and (string.gsub(hex, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
+end
+
+-- The id of the one supervisor that is meant, if there is an address among the tags (core/routing.py), or false. Such a
+-- route is not kept: nobody who comes later can have that address.
+local function addressee_of(route)
+  if addressees[route] == nil then
+    addressees[route] = false
+    for _, tag in ipairs(unpack_one(route)[2]) do addressees[route] = id_in(tag) or addressees[route] end
+  end
+  return addressees[route]
+end
+
+local function worker_at(id, route)
+  local worker = load_worker(id)
+  return worker and serves(worker, route) and worker or nil
+end
+
 local function slots_for(route)
+  local id = addressee_of(route)
+  if id then
+    local worker = worker_at(id, route)
+    return worker and worker.slots or 0
+  end
   if not route_slots[route] then route_slots[route] = tonumber(call('HGET', P .. 'routes', route)) or 0 end
   return route_slots[route]
 end
@@ -117,7 +142,7 @@ local function serve(worker, route, sign)
 end
 
 local function open_route(route)
-  if contains(known_routes, route) then return end
+  if contains(known_routes, route) or addressee_of(route) then return end
   known_routes[#known_routes + 1] = route
   call('HSET', P .. 'g', 'routes', pack(known_routes))
   for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
@@ -129,6 +154,8 @@ end
 -- Who should be given such work; the first few of the order are enough, since a call changes few of them.
 local CANDIDATES = 16
 local function pick_worker(route)
+  local only = addressee_of(route)
+  if only then return worker_at(only, route) end
   if not serving[route] then serving[route] = call('ZREVRANGE', serving_key(route), 0, CANDIDATES - 1) end
   local best, best_rank
   for _, id in ipairs(serving[route]) do
