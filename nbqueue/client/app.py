@@ -100,6 +100,12 @@ class App(Calls):
     def __repr__(self) -> str:
         return f"<App {shown_url(self._settings.url)} {self._settings.hub_name!r}>"
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a live connection; to ask makes none."""
+        with self._lock:
+            return self._link is not None and self._link.error is None and self._link.pid == os.getpid()
+
     def connection(self) -> tuple[Link, Broker]:
         """The live connection; a new one when there is none, or when the last one died."""
         with self._lock:

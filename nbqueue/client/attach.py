@@ -6,6 +6,7 @@ import time
 
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
+from nbqueue.client.options import MapOptions
 from nbqueue.client.recall import ANSWER_TIMEOUT_S, full_id
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.run import ClientRun
@@ -35,10 +36,13 @@ def attach(link: Link, blobs: BlobStore | None, text: str, *, attendant: Attenda
     if isinstance(follower, AsyncResult):
         return follower
     view = _view(link, run_id)
-    kind = AsyncResult if view.counts.closed and view.counts.total == 1 else MapResult
     run = ClientRun(run_id, view.label, total=view.counts.total, closed=view.counts.closed)
     run.started_at = time.monotonic() - view.age_s
-    handle = kind(run, link, blobs, attendant=attendant)
+    # An interrupt stops what its own cell has begun, and this was begun elsewhere.
+    if view.counts.closed and view.counts.total == 1:
+        handle = AsyncResult(run, link, blobs, attendant=attendant, on_interrupt="detach")
+    else:
+        handle = MapResult(run, link, blobs, attendant=attendant, options=MapOptions(on_interrupt="detach"))
     handle.share()
     link.follow(handle, cursor=0)
     return handle

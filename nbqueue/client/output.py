@@ -40,7 +40,7 @@ class RunOutput:
         self._changed = Condition()
         self._log = OutputLog()
         self._gaps = GapFinder()
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
 
     # -- the I/O thread ------------------------------------------------------------------------------------------------
 
@@ -54,8 +54,10 @@ class RunOutput:
                 self._log.add(event)
             self.cursor = max(self.cursor, note.until)
             self._changed.notify_all()
-            if self._listener is not None:
-                self._listener.take(list(self._gaps.with_gaps(events)))
+            if self._listeners:
+                events = list(self._gaps.with_gaps(events))
+                for listener in self._listeners:
+                    listener.take(events)
 
     def expect(self, end: int, *, is_over: bool) -> None:
         """The broker has so many events; *is_over*: and there will be no more."""
@@ -78,14 +80,21 @@ class RunOutput:
 
     # -- anybody -------------------------------------------------------------------------------------------------------
 
-    def listen(self, listener: Listener | None) -> None:
-        """From now on, and from the beginning, show it there."""
+    def listen(self, listener: Listener) -> None:
+        """From now on, and from the beginning, show it there, too."""
         with self._changed:
-            self._listener = listener
-            events = self._log.events()
-            if listener is not None and events:
-                self._gaps = GapFinder()
-                listener.take(list(self._gaps.with_gaps(events)))
+            gaps = GapFinder()
+            events = list(gaps.with_gaps(self._log.events()))
+            if not self._listeners:
+                self._gaps = gaps
+            self._listeners.append(listener)
+            if events:
+                listener.take(events)
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Show it there no more."""
+        with self._changed:
+            self._listeners.remove(listener)
 
     def settle(self) -> None:
         """Wait a moment for what is still on its way, if the run is over."""
@@ -94,10 +103,12 @@ class RunOutput:
                 self._changed.wait_for(lambda: self.is_complete, SETTLE_S)
 
     def finish_showing(self) -> None:
-        """Wait a moment for the listener, if there is one and anything to show."""
-        if self._listener is not None and self._end:
+        """Wait a moment for the listeners, if there are any and anything to show."""
+        listeners = list(self._listeners)
+        if listeners and self._end:
             self.settle()
-            self._listener.settle()
+            for listener in listeners:
+                listener.settle()
 
     def events(self, item: int | None = None) -> list[OutputEvent]:
         """All that was kept, in order, of one item or of all; with gaps."""

@@ -405,9 +405,13 @@ class AsyncResult(Future[Any], HasOutput):
         else:
             self.set_exception(NBQueueError(self.state))  # for `futures.wait`; `exception` makes the true one
 
-    def print_to(self, listener: Listener | None) -> None:
-        """Where its output is shown while it comes."""
+    def print_to(self, listener: Listener) -> None:
+        """Where its output is shown while it comes; there may be several such places."""
         self._output.listen(listener)
+
+    def print_no_more_to(self, listener: Listener) -> None:
+        """The end of `print_to`."""
+        self._output.stop_listening(listener)
 
     @property
     def view(self) -> View | None:

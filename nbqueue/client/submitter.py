@@ -96,11 +96,11 @@ class Submitter:
         """
         return self.submit_as(AsyncResult, fn, *args, **kwargs)
 
-    def submit_as(self, kind: type[Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:
-        """`submit` with a handle of another *kind*."""
+    def submit_as(self, kind: Callable[..., Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:
+        """`submit` with a handle of another *kind*: a class, or what makes one from the arguments of `AsyncResult`."""
         return self.submit_item(kind, fn, *_as_item(args, kwargs))
 
-    def submit_item(self, kind: type[Handle], fn: Callable[..., Any], call: Call, argument: Any) -> Handle:
+    def submit_item(self, kind: Callable[..., Handle], fn: Callable[..., Any], call: Call, argument: Any) -> Handle:
         """`submit` with its arguments as one item, of which *call* says how it becomes arguments."""
         link, broker = self._app.connection()
         spec, body = self._pack(fn, call, broker)

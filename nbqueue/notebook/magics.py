@@ -1,4 +1,4 @@
-"""The magics: ``%%remote`` and ``%remote`` run code elsewhere, ``%nbq`` looks after what runs."""
+"""The magics: ``%%remote`` and its kin run code elsewhere, ``%nbq`` looks after what runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand, output_can_be_silenced
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbqueue.client.app import App
-from nbqueue.client.submitter import Submitter
 from nbqueue.notebook import show
+from nbqueue.notebook.completion import complete_in
 from nbqueue.notebook.errors import rendered_here
+from nbqueue.notebook.lookout import TABLES, WITH_ID, check_ids, look_after
 from nbqueue.notebook.remote import CellHandle, prepare, submit_cell
+from nbqueue.notebook.remote_all import run_everywhere
 
 __all__ = ["register"]
 
@@ -33,18 +34,29 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+_NAMES_SENT = argument(
+    "-i",
+    "--in",
+    dest="sent",
+    type=_names,
+    metavar="A,B",
+    help="send these names along, not those that the cell reads; -i - for none",
+)
+_WHERE = (
+    argument("-n", "--name", type=_unquoted, help="what the card says"),
+    argument("-q", "--queue", help="only workers that serve this queue"),
+    argument("-t", "--tags", type=_names, help="only workers that have all these tags, such as gpu"),
+    argument("--timeout", type=float, metavar="S", help="end it when it has run for S seconds"),
+    argument("--memory", metavar="SIZE", help="end it when it takes more memory, such as 4G"),
+    argument(
+        "--progress-after", type=float, default=0.5, metavar="S", help="show a card when it takes longer than S seconds"
+    ),
+)
 _OPTIONS = (
     argument("-a", "--noblock", action="store_true", help="do not wait: the cell's value is the handle"),
     argument("-b", "--block", action="store_true", help="wait for the end; the default"),
     argument("--handle", metavar="NAME", help="do not wait, and call the handle NAME"),
-    argument(
-        "-i",
-        "--in",
-        dest="sent",
-        type=_names,
-        metavar="A,B",
-        help="send these names along, not those that the cell reads; -i - for none",
-    ),
+    _NAMES_SENT,
     argument(
         "-o",
         "--out",
@@ -53,22 +65,18 @@ _OPTIONS = (
         metavar="X,Y",
         help="bring back these names, not those that the cell sets; -o - for none",
     ),
-    argument("-n", "--name", type=_unquoted, help="what the card says"),
-    argument("-q", "--queue", help="only workers that serve this queue"),
-    argument("-t", "--tags", type=_names, help="only workers that have all these tags, such as gpu"),
-    argument("--timeout", type=float, metavar="S", help="end it when it has run for S seconds"),
-    argument("--memory", metavar="SIZE", help="end it when it takes more memory, such as 4G"),
+    *_WHERE,
     argument("--retries", type=int, default=0, help="run it again so often when it fails"),
-    argument(
-        "--progress-after", type=float, default=0.5, metavar="S", help="show a card when it takes longer than S seconds"
-    ),
 )
 
 
-def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def _with(*options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 @magics_class
@@ -83,7 +91,7 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
     @output_can_be_silenced
     @cell_magic
     @magic_arguments()
-    @_with_options
+    @_with(*_OPTIONS)
     def remote(self, line: str, cell: str) -> Any:
         """Run this cell on a worker, as if it ran here.
 
@@ -106,33 +114,53 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
             return self._run(parse_argstring(self.remote, ""), "%remote", line)
 
     @no_var_expand
+    @output_can_be_silenced
+    @cell_magic
+    @magic_arguments()
+    @_with(_NAMES_SENT, *_WHERE)
+    def remote_all(self, line: str, cell: str) -> Any:
+        """Run this cell once on every worker that is connected.
+
+        The names that it reads are sent along. Its value is a dict: that of the last expression, by worker.
+        """
+        options = parse_argstring(self.remote_all, line)
+        if not cell.strip():
+            raise UsageError("%%remote_all: there is nothing to run")
+        with rendered_here(self.shell):
+            remote = prepare(self.shell, f"%%remote_all {line}", cell, sent=options.sent, wanted=())
+            label = options.name or f"%%remote_all · In [{self.shell.execution_count - 1}]"
+            everywhere = run_everywhere(
+                self._app(), self.shell, remote, label=label, options=_task_options(options, label)
+            )
+            everywhere.wait(options.progress_after)
+            values = everywhere.values()
+            return None if all(value is None for value in values.values()) else values
+
+    @no_var_expand
+    @output_can_be_silenced
     @line_magic
     @magic_arguments()
-    @argument("what", nargs="?", default="status", choices=("status", "runs", "workers", "queues", "revoke"))
+    @argument("what", nargs="?", default="status", choices=(*TABLES, *WITH_ID), help="status if left out")
     @argument("ids", nargs="*", metavar="ID", help="of runs, or the beginnings of their ids")
     def nbq(self, line: str) -> Any:
-        """Look after what runs: ``%nbq runs``, ``%nbq workers``, ``%nbq revoke ID``."""
+        """Look after what runs.
+
+        ``%nbq status``, ``runs``, ``workers`` and ``queues`` show what the broker has; ``%nbq revoke ID`` stops runs,
+        ``run = %nbq attach ID`` gets the handle of one, ``%nbq logs ID`` shows what it prints until it ends.
+        """
         options = parse_argstring(self.nbq, line)
-        if options.what == "revoke":
-            if not options.ids:
-                raise UsageError("%nbq revoke: say which run, by its id or the beginning of it; `%nbq runs` lists them")
-            with rendered_here(self.shell):
-                reports = self._app().revoke(options.ids)
-                return reports[0] if isinstance(reports, list) and len(reports) == 1 else reports
-        if options.ids:
-            raise UsageError(f"%nbq {options.what} takes no ids")
+        check_ids(options.what, options.ids)
         with rendered_here(self.shell):
-            seen = self._app().inspect()
-            return seen if options.what == "status" else getattr(seen, options.what)()
+            return look_after(self._app(), options.what, options.ids)
 
     def _run(self, options: Any, line: str, cell: str) -> Any:
         remote = prepare(self.shell, line, cell, sent=options.sent, wanted=options.wanted)
         number = self.shell.execution_count - 1
         label = options.name or f"%%remote · In [{number}]"
-        handle = submit_cell(self._submitter(options, label), self.shell, remote)
+        submitter = self._app().options(**_task_options(options, label), max_retries=options.retries)
+        handle = submit_cell(submitter, self.shell, remote, kind=CellHandle)
         if options.handle:
             self.shell.user_ns[options.handle] = handle
-        if options.handle:
             handle.show_in(show(handle, desc=label))
             return None
         if options.noblock:
@@ -141,17 +169,10 @@ class NbqueueMagics(Magics):  # type: ignore[misc]  # published without types
         handle.show_value()
         return None
 
-    def _submitter(self, options: Any, label: str) -> Submitter:
-        chosen: dict[str, Any] = {"label": label, "max_retries": options.retries}
-        if options.queue:
-            chosen["queue"] = options.queue
-        if options.tags:
-            chosen["tags"] = options.tags
-        if options.timeout is not None:
-            chosen["time_limit"] = options.timeout
-        if options.memory is not None:
-            chosen["memory"] = options.memory
-        return self._app().options(**chosen)
+
+def _task_options(options: Any, label: str) -> dict[str, Any]:
+    chosen = {"queue": options.queue, "tags": options.tags, "time_limit": options.timeout, "memory": options.memory}
+    return {"label": label} | {name: value for name, value in chosen.items() if value is not None}
 
 
 def _wait(handle: CellHandle, progress_after_s: float, label: str) -> None:
@@ -167,20 +188,4 @@ def register(shell: Any, app: Callable[[], App]) -> None:
     """Make the magics known to *shell*; work goes to what *app* returns."""
     magics = NbqueueMagics(shell, app)
     shell.register_magics(magics)
-    matchers = shell.Completer.custom_matchers
-    matchers[:] = [matcher for matcher in matchers if getattr(matcher, "matcher_identifier", "") != _MATCHER]
-    matchers.append(_complete_options)
-
-
-_MATCHER = "nbqueue.options"
-
-
-@context_matcher(identifier=_MATCHER)
-def _complete_options(context: CompletionContext) -> dict[str, Any]:
-    """Options behind ``%%remote``, and only those."""
-    first = context.full_text.partition("\n")[0]
-    if not first.startswith("%%remote") or context.cursor_line > 0 or not context.token.startswith("-"):
-        return {"completions": []}
-    parser = NbqueueMagics.remote.parser
-    flags = sorted(flag for flag in parser._option_string_actions if flag.startswith(context.token))  # noqa: SLF001
-    return {"completions": [SimpleCompletion(flag, type="option") for flag in flags], "suppress": bool(flags)}
+    complete_in(shell, magics, app)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+import msgspec
 
 from nbqueue.core.output import Clear, Display, Gap, OutputEvent, Sealed, Text
 from nbqueue.notebook.pump import kernel_shell
 from nbqueue.notebook.terminal import TERMINAL
 
-__all__ = ["CellOutput", "StreamOutput", "follow"]
+__all__ = ["CellOutput", "Labelled", "Printer", "StreamOutput", "follow", "printer"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +35,28 @@ class Printing(Protocol):
         """Where its output goes."""
 
 
+class Printer(Protocol):
+    """Shows output; see `nbqueue.client.output.Listener`."""
+
+    def take(self, events: Sequence[OutputEvent]) -> None:
+        """The next events."""
+
+    def settle(self) -> None:
+        """All of them should be shown."""
+
+
 def follow(handle: Printing) -> None:
     """Show in the cell that runs now what *handle*'s task prints; in a terminal, print it."""
     try:
-        shell = kernel_shell()
-        handle.print_to(StreamOutput() if shell is None else CellOutput(shell, handle.id))
+        handle.print_to(printer(handle.id))
     except Exception:
         logger.debug("the output of a task is not shown", exc_info=True)
+
+
+def printer(run_id: str) -> Printer:
+    """What shows the output of a run in the cell that runs now, or on the terminal."""
+    shell = kernel_shell()
+    return StreamOutput() if shell is None else CellOutput(shell, run_id)
 
 
 class CellOutput:
@@ -121,6 +138,45 @@ class StreamOutput:
     def settle(self) -> None:
         """Let it be printed."""
         TERMINAL.settle()
+
+
+class Labelled:
+    """Puts a label before every line, so that the lines of several tasks can be told apart; lines stay whole."""
+
+    def __init__(self, printer: Printer, label: Callable[[OutputEvent], str]) -> None:
+        """Show through *printer*; *label* is asked for each line."""
+        self._printer = printer
+        self._label = label
+        self._open: dict[tuple[int, str], OutputEvent] = {}
+
+    def take(self, events: Sequence[OutputEvent]) -> None:
+        """Show the lines that are complete."""
+        self._printer.take([whole for event in events for whole in self._whole(event)])
+
+    def settle(self) -> None:
+        """Show what has no end, too."""
+        rests, self._open = list(self._open.values()), {}
+        self._printer.take([self._labelled(event, f"{_text(event)}\n") for event in rests])
+        self._printer.settle()
+
+    def _whole(self, event: OutputEvent) -> list[OutputEvent]:
+        if not isinstance(event.what, Text):
+            return [event]
+        place = event.item, event.what.stream
+        before = self._open.pop(place, None)
+        *lines, rest = ((_text(before) if before else "") + event.what.text).split("\n")
+        if rest:
+            self._open[place] = msgspec.structs.replace(event, what=Text(event.what.stream, rest))
+        return [self._labelled(event, f"{line}\n") for line in lines]
+
+    def _labelled(self, event: OutputEvent, line: str) -> OutputEvent:
+        assert isinstance(event.what, Text)
+        text = f"[{self._label(event)}] {_settled(line).lstrip(chr(13))}"
+        return msgspec.structs.replace(event, what=Text(event.what.stream, text))
+
+
+def _text(event: OutputEvent) -> str:
+    return event.what.text if isinstance(event.what, Text) else ""
 
 
 def merged(events: Sequence[OutputEvent]) -> list[Text | Display | Clear | Gap]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.submitter import Submitter
 from nbqueue.errors import NotSerializable
 from nbqueue.notebook.errors import CellSyntaxError
 from nbqueue.notebook.names import analyse, compile_cell
-from nbqueue.notebook.output import follow
-from nbqueue.notebook.pump import kernel_shell
 from nbqueue.notebook.remote_cell import VALUE, CellResult, Left, RemoteCell, Shown, run_cell, take_names
 from nbqueue.wire.blame import blame, line_of_use
 from nbqueue.wire.namespace import PackedNames, pack_names, unpack_names, unpackable
 
-__all__ = ["CellHandle", "prepare", "submit_cell"]
+__all__ = ["CellHandle", "last_value", "prepare", "submit_cell"]
 
 #: Names that every notebook has, and that mean something else on a worker.
 _NOT_SENT = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
@@ -78,18 +76,23 @@ class CellHandle(AsyncResult):
         if not self._has_landed:
             self._has_landed = True
             values = unpack_names(left.names, self.shell.user_ns)
-            self._last = self._take_last(values, result)
+            self.shell.user_ns.pop(VALUE, None)
+            self._last = last_value(values, result)
             for name in left.deleted:
                 self.shell.user_ns.pop(name, None)
             for name, reason in left.stayed.items():
                 sys.stderr.write(f"nbqueue: {name} stayed on the worker: {reason}\n")
         return self._last
 
-    def _take_last(self, values: dict[str, Any], result: CellResult | None) -> Any:
-        self.shell.user_ns.pop(VALUE, None)
-        if result is None or not result.has_value:
-            return None
-        return values[VALUE] if VALUE in values else Shown((result.data or {}).get("text/plain", ""))
+
+def last_value(values: Mapping[str, Any], result: CellResult | None) -> Any:
+    """The value of a cell's last expression, which is among the *values* that it has left behind; None: it has none."""
+    if result is None or not result.has_value:
+        return None
+    return values[VALUE] if VALUE in values else Shown((result.data or {}).get("text/plain", ""))
+
+
+Kind = TypeVar("Kind", bound=CellHandle)
 
 
 def prepare(
@@ -129,12 +132,10 @@ def prepare(
     return RemoteCell(raw=body, source=source, filename=filename, names=packed, wanted=wanted)
 
 
-def submit_cell(submitter: Submitter, shell: Any, cell: RemoteCell) -> CellHandle:
-    """Send a cell to a worker."""
-    handle = submitter.submit_as(CellHandle, run_cell, cell)
+def submit_cell(submitter: Submitter, shell: Any, cell: RemoteCell, *, kind: Callable[..., Kind]) -> Kind:
+    """Send a cell to a worker; its handle is made by *kind*."""
+    handle = submitter.submit_as(kind, run_cell, cell)
     handle.shell = shell
-    if kernel_shell() is None:
-        follow(handle)  # in a terminal; in a notebook it is followed like any task
     return handle
 
 

@@ -234,6 +234,7 @@ def test_options_complete_on_the_first_line_and_nowhere_else(cell):
     cell("def completed(text, at): return get_ipython().complete('', text, at)[1]")
 
     assert ["['--noblock']"] == values(cell("completed('%%remote --no', 13)")[0])
+    assert ["['--memory']"] == values(cell("completed('%%remote_all --mem', 18)")[0])
     assert ["True"] == values(cell("'--noblock' not in completed('%timeit --no', 12)")[0])
 
 
@@ -245,6 +246,57 @@ def test_what_runs_can_be_listed_and_revoked(cell):
     assert ["'REVOKED'"] == values(cell("nap.exception(); nap.state")[0])
 
 
-def test_nonsense_for_nbq_is_refused(kernel):
-    for line in ("%nbq revoke", "%nbq runs 7", "%nbq dance"):
-        assert "UsageError" == kernel.reply_to(kernel.start(line))["ename"]
+def test_a_run_is_joined_and_its_output_read_by_its_id(cell):
+    cell("import nbqueue\ndef chat(n):\n    print('line', n)\n    return n")
+    cell("talk = nbqueue.map(chat, range(3))\ntalk.get();")
+    cell("line, id = get_ipython().run_line_magic, talk.id[:8]")
+
+    assert ["[0, 1, 2]"] == values(cell("line('nbq', f'attach {id}').get()")[0])
+    _, printed = cell("line('nbq', f'logs {id}')")
+    assert {"[0] line 0", "[1] line 1", "[2] line 2"} == set(printed.splitlines())
+
+
+def test_reading_what_still_runs_ends_with_it_or_with_an_interrupt(kernel, cell):
+    # Given a task of an earlier cell that prints and goes on
+    cell("import nbqueue, time\ndef hum():\n    print('hum')\n    time.sleep(60)\nhumming = nbqueue.submit(hum)")
+    reading = kernel.start("get_ipython().run_line_magic('nbq', f'logs {humming.id[:8]}')")
+    kernel.wait_for(lambda m: m["content"].get("text") == "hum\n", "its output", parent=reading)
+
+    # When the reading is interrupted, then the task goes on
+    kernel.manager.interrupt_kernel()
+    assert "KeyboardInterrupt" == kernel.reply_to(reading)["ename"]
+    assert ["False"] == values(cell("humming.done()")[0])
+    cell("humming.revoke(wait=True);")
+
+
+def test_words_and_ids_of_nbq_complete(cell):
+    cell("def completed(text): return get_ipython().complete('', text, len(text))[1]")
+    cell("import nbqueue\ntalk = nbqueue.submit(abs, -1)")
+
+    assert ["['attach']"] == values(cell("completed('%nbq at')")[0])
+    assert ["True"] == values(cell("talk.id[:8] in completed(f'%nbq logs {talk.id[:3]}')")[0])
+    assert ["True"] == values(cell("talk.id[:8] not in completed(f'%nbq runs {talk.id[:3]}')")[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("%nbq revoke", "say which run"),
+        ("%nbq logs", "say which run"),
+        ("%nbq attach 1234 5678", "takes one id, not 2"),
+        ("%nbq runs 7", "takes no ids"),
+        ("%nbq dance", "invalid choice: 'dance'"),
+    ],
+)
+def test_nonsense_for_nbq_is_refused_in_one_sentence(kernel, line, sentence):
+    reply = kernel.reply_to(kernel.start(line))
+
+    assert ("error", "UsageError") == (reply["status"], reply["ename"])
+    assert sentence in reply["evalue"]
+
+
+def test_an_id_that_nobody_knows_is_one_sentence(failing):
+    ename, text = failing("%nbq attach ffffffff")
+
+    assert "UnknownTask" == ename
+    assert "lookout.py" not in text
