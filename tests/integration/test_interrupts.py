@@ -55,6 +55,15 @@ def test_a_map_that_says_so_goes_on(hub):
     assert "goes on" in errors
 
 
+@pytest.mark.parametrize("begun", ["nbqueue.map(time.sleep, [2], label='naps')", "nbqueue.submit(time.sleep, 2)"])
+def test_what_was_begun_elsewhere_goes_on(hub, begun):
+    call = f"first = {begun}; handle = nbqueue.App().attach(first.id)"
+    output, errors = interrupted(hub, call, "handle.get()")
+
+    assert "STARTED\n7\n" == output
+    assert "goes on" in errors
+
+
 def test_nonsense_for_on_interrupt_is_refused(app):
     with pytest.raises(ValueError, match='on_interrupt must be "revoke" or "detach"'):
         app.map(abs, [1], on_interrupt="stop")
