@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from nbqueue.client.app import App
+from nbqueue.client.interrupts import answer_together
 from nbqueue.notebook import show
 from nbqueue.notebook.completion import complete_in
 from nbqueue.notebook.errors import rendered_here
@@ -180,8 +181,11 @@ def _wait(handle: CellHandle, progress_after_s: float, label: str) -> None:
     try:
         handle.exception(progress_after_s)
     except TimeoutError:
-        handle.show_in(show(handle, desc=label))
-        handle.exception()
+        try:
+            handle.show_in(show(handle, desc=label))
+            handle.exception()
+        except KeyboardInterrupt as interrupt:  # it may have come while the card was made
+            raise answer_together(interrupt, [handle]) from None
 
 
 def register(shell: Any, app: Callable[[], App]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbqueue.client.app import App
+from nbqueue.client.interrupts import answer_together
 from nbqueue.client.several import wait
 from nbqueue.core.inspection import WorkerView
 from nbqueue.core.progress import Counts, RunSnapshot
@@ -81,12 +82,13 @@ class Everywhere:
 
     def wait(self, progress_after_s: float) -> None:
         """Wait for all, with a card if it takes longer than that."""
-        handles = self._handles.values()
-        if not wait(handles, progress_after_s)[1]:
-            return
-        view = show(self)
+        handles, view = self._handles.values(), None
         try:
-            wait(handles)
+            if wait(handles, progress_after_s)[1]:
+                view = show(self)
+                wait(handles)
+        except KeyboardInterrupt as interrupt:  # it may have come while the card was made
+            raise answer_together(interrupt, handles) from None
         finally:
             if view is not None:
                 view.finish()
