@@ -77,9 +77,8 @@ def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[
     from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
     from nbqueue.core.dispatcher import Dispatcher
-    from nbqueue.wire.blobs import BlobStore
+    from nbqueue.wire.blobs import BlobStore, sweep
     from nbqueue.wire.messages import PROTOCOL_VERSION
-    from nbqueue.wire.private import secure_folder
     from nbqueue.wire.versions import own_versions
 
     files = HubFiles(Path(arguments.folder), arguments.name)
@@ -92,8 +91,8 @@ def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[
     )
     blobs = BlobStore(files.blob_roots)
     blobs.destroy()  # what a hub of this name left behind when it was killed
-    for root in blobs.roots:
-        secure_folder(root)
+    sweep()  # and others
+    blobs.create()
     hub = Hub(
         options,
         dispatcher=Dispatcher(rng=random.Random()),

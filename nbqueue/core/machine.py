@@ -104,9 +104,11 @@ def _from_holder(item: Item, event: Event, rules: TaskOptions) -> Step:
         case Trigger.KILL | Trigger.BLAME:
             return _lose(item, event, rules)
         case Trigger.RELEASE:
-            return _requeue(item, event, deliveries=item.deliveries - 1)
+            has_begun = item.state is State.STARTED
+            attempt = item.attempt if has_begun else item.attempt - 1  # nobody has run it
+            return _requeue(item, event, attempt=attempt, deliveries=item.deliveries - 1)
         case Trigger.REAP:
-            return _requeue(item, event, deliveries=item.deliveries)
+            return _requeue(item, event, attempt=item.attempt, deliveries=item.deliveries)
         case _:  # STOPPED although nobody asked for it
             return _refuse(item)
 
@@ -199,8 +201,8 @@ def _lose(item: Item, event: Event, rules: TaskOptions) -> Step:
     return _move(item, event, waiting, Command.WAIT)
 
 
-def _requeue(item: Item, event: Event, *, deliveries: int) -> Step:
-    pending = msgspec.structs.replace(item, state=State.PENDING, token=0, deliveries=deliveries)
+def _requeue(item: Item, event: Event, *, attempt: int, deliveries: int) -> Step:
+    pending = msgspec.structs.replace(item, state=State.PENDING, token=0, attempt=attempt, deliveries=deliveries)
     return _move(item, event, pending, Command.ENQUEUE_FRONT)
 
 

@@ -79,7 +79,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """The broker's record of one item. Neighbours with equal records are stored once."""
 
     state: State
-    attempt: int = 0  #: executions begun; the current one's number
+    attempt: int = 0  #: executions begun, the current claim's included
     deliveries: int = 0  #: claims that were not handed back
     lost: int = 0  #: processes it killed
     retries: int = 0

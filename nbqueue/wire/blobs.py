@@ -2,27 +2,51 @@
 
 A payload above `INLINE_BYTES` is written once into a file on tmpfs and mapped where it is needed, privately, so that
 the receiver gets arrays it may change without a copy being made before it does (ADR 0003). The files of a run lie in
-one folder, which the hub deletes when it forgets the run.
+one folder, which the hub deletes when it forgets the run. What was left by a process that was killed is deleted by the
+next one that makes such folders.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import secrets
 import shutil
+import tempfile
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nbqueue.errors import BrokerUnavailable
+from nbqueue.wire.private import secure_folder
 
 #: Payloads above this size become files.
 INLINE_BYTES = 256 * 1024
 #: Free space that must remain on a file system after a write.
 RESERVE_BYTES = 64 * 2**20
 
+#: In each root a file that is locked for as long as its owner lives.
+MARK = ".in-use"
+#: Roots that are younger may be about to be marked.
+SWEEP_AFTER_S = 60.0
+
 Buffer = bytes | bytearray | memoryview
+
+
+def blob_roots(owner: str) -> list[Path]:
+    """Folders of *owner* for large payloads: memory first, then disk."""
+    return [base / f"{_prefix()}{owner}" for base in _bases()]
+
+
+def sweep() -> None:
+    """Delete the roots of owners that are dead."""
+    for base in _bases():
+        for root in base.glob(f"{_prefix()}*"):
+            with contextlib.suppress(OSError):  # it bears no mark, or another one is sweeping
+                if _is_left_behind(root):
+                    shutil.rmtree(root)
 
 
 class BlobStore:
@@ -30,6 +54,7 @@ class BlobStore:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = [Path(root) for root in roots]
+        self._marks: list[int] = []
 
     @property
     def roots(self) -> list[Path]:
@@ -37,9 +62,16 @@ class BlobStore:
         return list(self._roots)
 
     def create(self) -> None:
-        """Make the folders, open to nobody else."""
+        """Make the folders, open to nobody else; until `destroy` they are this process's.
+
+        Raises:
+            UnsafeConnectionFile: There is one already, of somebody else or open to others.
+        """
         for root in self._roots:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            secure_folder(root)
+            mark = os.open(root / MARK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(mark, fcntl.LOCK_SH)
+            self._marks.append(mark)
 
     def write(self, folder: str, parts: Sequence[Buffer], *, name: str | None = None) -> str:
         """Store *parts* one behind the other.
@@ -91,6 +123,33 @@ class BlobStore:
         """Delete everything."""
         for root in self._roots:
             shutil.rmtree(root, ignore_errors=True)
+        while self._marks:
+            os.close(self._marks.pop())
+
+
+def _prefix() -> str:
+    return f"nbqueue-{os.getuid()}-"
+
+
+def _bases() -> list[Path]:
+    memory = Path("/dev/shm")  # noqa: S108 -- `secure_folder` checks that what is made there is ours
+    bases = [memory] if memory.is_dir() and os.access(memory, os.W_OK) else []
+    return [*bases, Path(tempfile.gettempdir())]
+
+
+def _is_left_behind(root: Path) -> bool:
+    """Whether nobody needs it any more; what bears no mark is no root."""
+    status = root.lstat()
+    if status.st_uid != os.getuid() or time.time() - status.st_mtime < SWEEP_AFTER_S:
+        return False
+    mark = os.open(root / MARK, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(mark)
+    return True
 
 
 def _has_room(root: Path, size: int) -> bool:

@@ -139,6 +139,7 @@ def test_a_chunk_never_spans_items_of_different_attempts(broker):
     client, worker = broker.client(), broker.worker(slots=3)
     client.submit(3, chunksize=1)
     first, second, third = worker.claims()
+    worker.started(second)
     worker.release(second)
     again = worker.claim()
     worker.leave()

@@ -118,6 +118,7 @@ class Item:
             case Killed():
                 self.state = State.LOST
             case Released():
+                self.attempt -= self.state is State.RECEIVED  # nobody has run it
                 self.state, self.token = State.PENDING, 0
             case Stopped():
                 pass  # nobody has asked for it
@@ -133,8 +134,9 @@ class Item:
 
     def lose_holder(self, now: float) -> None:
         """Its supervisor is dead: blamed if it was running."""
-        lost = Killed(0, "") if self.state is State.STARTED else Released(0, 1)
+        attempt, lost = self.attempt, Killed(0, "") if self.state is State.STARTED else Released(0, 1)
         self.tell(lost, self.token, now, 0)
+        self.attempt = attempt  # who can tell what it did
 
 
 @dataclass

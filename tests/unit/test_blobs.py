@@ -2,12 +2,14 @@
 
 import os
 import stat
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from nbqueue.errors import BrokerUnavailable
-from nbqueue.wire.blobs import RESERVE_BYTES, BlobStore
+from nbqueue.errors import BrokerUnavailable, UnsafeConnectionFile
+from nbqueue.wire import blobs
+from nbqueue.wire.blobs import MARK, RESERVE_BYTES, SWEEP_AFTER_S, BlobStore, blob_roots, sweep
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_without_room_the_next_folder_is_taken(store, roots, fill):
     fill(roots[0], left=2)
 
     assert b"abc" == store.open(store.write("run", [b"abc"]))
-    assert [] == os.listdir(roots[0])
+    assert [MARK] == os.listdir(roots[0])
     assert store.write("run", [b"ab"]).startswith("0/")
 
 
@@ -127,3 +129,61 @@ def test_a_store_that_was_destroyed_takes_no_more(store, roots):
     assert [False, False] == [root.exists() for root in roots]
     with pytest.raises(BrokerUnavailable):
         store.write("run", [b"abc"])
+
+
+# -- what dead owners have left ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(monkeypatch, tmp_path):
+    """A root of another owner, old enough to be looked at: ``make(is_marked)``."""
+    monkeypatch.setattr(blobs, "_bases", lambda: [tmp_path])
+
+    def make(owner, *, is_marked=True, age_s=2 * SWEEP_AFTER_S):
+        [root] = blob_roots(owner)
+        root.mkdir()
+        if is_marked:
+            (root / MARK).touch()
+            (root / "run").mkdir()
+        then = time.time() - age_s
+        os.utime(root, (then, then))
+        return root
+
+    return make
+
+
+def test_what_dead_owners_have_left_is_deleted(left):
+    dead = left("dead")
+
+    sweep()
+
+    assert not dead.exists()
+
+
+def test_what_somebody_needs_is_left_alone(left, tmp_path):
+    # Given a root in use, one that is being made, a file of that name, and a folder that was never a root
+    [root] = blob_roots("living")
+    living = BlobStore([root])
+    living.create()
+    os.utime(root, (0, 0))
+    young = left("young", age_s=1.0)
+    other = left("other", is_marked=False)
+    file = other.with_name(f"{other.name}-file")
+    file.touch()
+    os.utime(file, (0, 0))
+
+    sweep()
+
+    assert all(path.exists() for path in (root, young, other, file))
+
+    # And when its owner has gone, it goes
+    living.destroy()
+    assert not root.exists()
+
+
+def test_a_root_that_others_may_enter_is_refused(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+
+    with pytest.raises(UnsafeConnectionFile, match="open to other users"):
+        BlobStore([tmp_path / "open"]).create()

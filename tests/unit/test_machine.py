@@ -227,6 +227,20 @@ def test_only_a_release_is_no_delivery(trigger, deliveries):
     assert (deliveries, 0, (Command.ENQUEUE_FRONT,)) == (after.deliveries, after.token, commands)
 
 
+@pytest.mark.parametrize(
+    ("state", "trigger", "attempt"),
+    [
+        (State.RECEIVED, Trigger.RELEASE, 2),
+        (State.STARTED, Trigger.RELEASE, 3),
+        (State.RECEIVED, Trigger.REAP, 3),
+    ],
+)
+def test_what_is_handed_back_before_it_has_begun_was_no_attempt(state, trigger, attempt):
+    after, _ = step(item_in(state, attempt=3), event(trigger), PATIENT)
+
+    assert attempt == after.attempt
+
+
 @pytest.mark.parametrize("state", sorted(HELD))
 @pytest.mark.parametrize(
     "trigger", [Trigger.FAIL, Trigger.KILL, Trigger.BLAME, Trigger.RELEASE, Trigger.REAP, Trigger.STOPPED]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, UnsafeConnectionFile
+from nbqueue.wire.blobs import blob_roots
 from nbqueue.wire.messages import PROTOCOL_VERSION
 from nbqueue.wire.private import check_private, secure_folder
 
@@ -69,11 +69,7 @@ class HubFiles:
     def blob_roots(self) -> list[Path]:
         """Folders for large payloads: memory first, then disk."""
         folder = hashlib.blake2b(os.fsencode(self.folder.absolute()), digest_size=4).hexdigest()
-        leaf = f"nbqueue-{os.getuid()}-{self.name}-{folder}"
-        memory = Path("/dev/shm")  # noqa: S108 -- checked to be ours by `secure_folder` before anything is put there
-        roots = [memory] if memory.is_dir() and os.access(memory, os.W_OK) else []
-        roots.append(Path(tempfile.gettempdir()))
-        return [root / leaf for root in roots]
+        return blob_roots(f"{self.name}-{folder}")
 
     def secure_folder(self) -> None:
         """Make the folder, private; refuse one that is not.

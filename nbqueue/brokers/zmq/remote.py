@@ -6,9 +6,7 @@ import logging
 import os
 import secrets
 import selectors
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -32,7 +30,7 @@ from nbqueue.brokers.zmq.curve import (
 from nbqueue.brokers.zmq.remote_door import HIGH_WATER_MARK, MAX_FRAME_BYTES
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.errors import BrokerUnavailable, EnvironmentMismatch, KeyFileError, ProtocolError
-from nbqueue.wire.blobs import BlobStore
+from nbqueue.wire.blobs import BlobStore, blob_roots, sweep
 from nbqueue.wire.codec import PacketReader, encode
 from nbqueue.wire.luggage import Luggage
 from nbqueue.wire.messages import (
@@ -47,7 +45,6 @@ from nbqueue.wire.messages import (
     ToWorkerPeer,
     Welcome,
 )
-from nbqueue.wire.private import secure_folder
 from nbqueue.wire.versions import own_versions
 
 logger = logging.getLogger(__name__)
@@ -344,24 +341,7 @@ class RemoteLink:
 
 def _own_blobs() -> BlobStore:
     """Private folders for the large payloads of this worker, on tmpfs if there is room; those of dead ones go."""
-    memory = Path("/dev/shm")  # noqa: S108 -- checked to be ours by `secure_folder`
-    roots = [memory] if memory.is_dir() and os.access(memory, os.W_OK) else []
-    roots.append(Path(tempfile.gettempdir()))
-    for root in roots:
-        _sweep(root)
-    blobs = BlobStore([root / f"{_prefix()}{os.getpid()}-{secrets.token_hex(4)}" for root in roots])
-    for root in blobs.roots:
-        secure_folder(root)
+    sweep()
+    blobs = BlobStore(blob_roots(f"worker-{os.getpid()}-{secrets.token_hex(4)}"))
+    blobs.create()
     return blobs
-
-
-def _prefix() -> str:
-    return f"nbqueue-{os.getuid()}-worker-"
-
-
-def _sweep(root: Path) -> None:
-    """Delete what workers left behind that were killed."""
-    for folder in root.glob(f"{_prefix()}*"):
-        pid = folder.name.removeprefix(_prefix()).partition("-")[0]
-        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.isdir("/proc"):
-            BlobStore([folder]).destroy()

@@ -34,7 +34,8 @@ local function from_holder(record, event, rules)
   if trigger == 'fail' then return fail(record, event, rules) end
   if trigger == 'kill' or trigger == 'blame' then return lose(record, rules) end
   if trigger == 'release' then
-    return with(record, {[STATE] = PENDING, [TOKEN] = 0, [DELIVERIES] = record[DELIVERIES] - 1}), 'Q'
+    local attempt = record[STATE] == STARTED and record[ATTEMPT] or record[ATTEMPT] - 1 -- nobody has run it
+    return with(record, {[STATE] = PENDING, [TOKEN] = 0, [ATTEMPT] = attempt, [DELIVERIES] = record[DELIVERIES] - 1}), 'Q'
   end
   if trigger == 'reap' then return with(record, {[STATE] = PENDING, [TOKEN] = 0}), 'Q' end
   return record, 'R' -- stopped, although nobody asked for it
