@@ -14,6 +14,7 @@ from nbqueue.brokers.base import Broker
 from nbqueue.client import app as client_app
 from nbqueue.client import task as client_task
 from nbqueue.client.calls import Calls
+from nbqueue.client.kernel import kernel_shell
 from nbqueue.client.link import Link
 from nbqueue.client.options import Progress, check_options
 from nbqueue.client.result import AsyncResult, View
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbqueue.worker.context import Request
-
-
-def _kernel_shell() -> Any:
-    """The shell of the IPython kernel that this process is, or None; imports nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell if getattr(shell, "kernel", None) is not None else None
 
 
 class _Display:
@@ -53,7 +47,7 @@ class _Display:
     @property
     def preparation(self) -> object:
         """In a notebook, what lets tasks display things."""
-        if _kernel_shell() is None:
+        if kernel_shell() is None:
             return None
         from nbqueue.notebook.slot_shell import PREPARATION
 
@@ -71,12 +65,12 @@ class _Display:
 
     def occasion(self) -> object:
         """Which cell of a notebook runs now."""
-        shell = _kernel_shell()
+        shell = kernel_shell()
         return None if shell is None else shell.get_parent()["header"].get("msg_id")
 
     def draw(self, handle: AsyncResult) -> bool:
         """In a notebook, show *handle* as a card."""
-        if _kernel_shell() is None:
+        if kernel_shell() is None:
             return False
         from nbqueue.notebook import draw
 

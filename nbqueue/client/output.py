@@ -11,6 +11,8 @@ from nbqueue.core.output import STDERR, STDOUT, Display, Gap, GapFinder, OutputE
 
 #: Results never wait for output; who reads the output of a task that is over waits so long for what is on its way.
 SETTLE_S = 1.0
+#: The log of runs that have printed nothing, as most never do: a handle should be a handful of objects.
+_NOTHING = OutputLog()
 
 
 class Listener(Protocol):
@@ -33,13 +35,14 @@ class Printed(NamedTuple):
 class RunOutput:
     """Output of one run. The I/O thread writes, everybody reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Condition | None = None) -> None:
+        """Notify *changed* with every arrival."""
         self.cursor = 0  #: events that have arrived, or will not
         self._end = 0  #: events that the broker has spoken of
         self._is_over = False  #: the run is; no more will come than what is spoken of
-        self._changed = Condition()
-        self._log = OutputLog()
-        self._gaps = GapFinder()
+        self._changed = changed or Condition()
+        self._log = _NOTHING
+        self._gaps: GapFinder
         self._listeners: list[Listener] = []
 
     # -- the I/O thread ------------------------------------------------------------------------------------------------
@@ -49,6 +52,8 @@ class RunOutput:
         with self._changed:
             if note.cursor > self.cursor:
                 return
+            if self._log is _NOTHING:
+                self._log, self._gaps = OutputLog(), GapFinder()
             events = [event for event in note.events if event.number >= self.cursor]
             for event in events:
                 self._log.add(event)
@@ -83,13 +88,12 @@ class RunOutput:
     def listen(self, listener: Listener) -> None:
         """From now on, and from the beginning, show it there, too."""
         with self._changed:
-            gaps = GapFinder()
-            events = list(gaps.with_gaps(self._log.events()))
-            if not self._listeners:
-                self._gaps = gaps
+            if events := self._log.events():
+                gaps = GapFinder()
+                listener.take(list(gaps.with_gaps(events)))
+                if not self._listeners:
+                    self._gaps = gaps
             self._listeners.append(listener)
-            if events:
-                listener.take(events)
 
     def stop_listening(self, listener: Listener) -> None:
         """Show it there no more."""

@@ -41,7 +41,7 @@ class ClientRun:
         self.failures: list[Entry] = []
         self.first_failure: Entry | None = None  #: that is no revoke
         self.arrived: list[int] = []  #: first items of the entries, in order of arrival
-        self.output = RunOutput()
+        self.output = RunOutput(self.changed)
         self.on_success: Callable[[int, int], None] | None = None  #: called with a range of items, in the I/O thread
         self._entries: dict[int, Entry] = {}
         self._starts: list[int] = []

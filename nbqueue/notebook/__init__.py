@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbqueue.client.kernel import kernel_shell
 from nbqueue.notebook.painter import PAINTER, Handle, Style, View
-from nbqueue.notebook.pump import kernel_shell
 
 if TYPE_CHECKING:  # slots import this package, too
     from nbqueue.client.result import AsyncResult

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nbqueue.client.kernel import kernel_shell
 from nbqueue.core.output import Clear, Display, Gap, OutputEvent, Sealed, Text
-from nbqueue.notebook.pump import kernel_shell
 from nbqueue.notebook.terminal import TERMINAL
 
 __all__ = ["CellOutput", "Labelled", "Printer", "StreamOutput", "follow", "printer"]

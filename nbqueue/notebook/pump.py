@@ -11,16 +11,19 @@ made otherwise, nothing is served and nothing breaks; the interrupt button remai
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["PUMP", "CommPump", "keep_frontend_routing", "kernel_shell"]
+from nbqueue.client.kernel import kernel_shell
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["PUMP", "CommPump", "keep_frontend_routing"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,8 @@ class CommPump:
             self._handle(*found)
             return
         assert self._pass_on is not None
+        import asyncio  # a kernel has it, scripts wait less without it
+
         result = self._pass_on(frames)
         if asyncio.iscoroutine(result):
             _running.add(task := asyncio.ensure_future(result))
@@ -140,13 +145,6 @@ class CommPump:
 _running: set[asyncio.Future[Any]] = set()
 
 PUMP = CommPump()
-
-
-def kernel_shell() -> Any:
-    """The shell of the IPython kernel that this process is, or None; imports nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def _shell_stream(kernel: Any) -> Any:
