@@ -194,6 +194,15 @@ def process_environment() -> dict[str, str]:
     return environment
 
 
+def worker_environment(runtime_dir: str, hub_name: str) -> dict[str, str]:
+    """The environment of a hub's local workers: a task that uses nbqueue finds this hub, and starts no workers."""
+    return process_environment() | {
+        "NBQUEUE_RUNTIME_DIR": runtime_dir,
+        "NBQUEUE_HUB_NAME": hub_name,
+        "NBQUEUE_WORKERS": "0",
+    }
+
+
 def usable_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

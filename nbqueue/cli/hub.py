@@ -11,8 +11,6 @@ if __name__ == "__main__" and os.fork() > 0:
     os._exit(0)  # whoever started us need not wait for the hub, and never has to reap it
 
 import gc
-import random
-import secrets
 import signal
 import sys
 import time
@@ -20,10 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbqueue.cli.log import log_events
-from nbqueue.core.routing import DEFAULT_OFFER
-from nbqueue.launchers.local import LocalLauncher
-from nbqueue.settings import HubArguments
+from nbqueue.settings import HubArguments, worker_environment
+from nbqueue.worker.zygote_process import ZygoteProcess, usual_name
 
 if TYPE_CHECKING:
     from selectors import BaseSelector
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
 def main() -> None:
     """Serve as the embedded broker of this user."""
     arguments = HubArguments.decode(sys.argv[1])
-    log_events()
     os.chdir(arguments.folder)
     os.set_inheritable(arguments.lock_fd, False)
     os.set_inheritable(arguments.ready_fd, False)
@@ -55,37 +50,29 @@ def serve(arguments: HubArguments, announce: Callable[[str], None]) -> None:
         BrokerUnavailable: It cannot listen.
         KeyFileError: It has no keys to listen on TCP.
     """
-    folder, name = Path(arguments.folder), arguments.name
     # For `nbqueue stop`, should the connection file be unreadable.
     os.ftruncate(arguments.lock_fd, 0)
     os.pwrite(arguments.lock_fd, str(os.getpid()).encode(), 0)
-    launcher = LocalLauncher(
-        folder=folder,
-        hub_name=name,
-        python=arguments.worker_python,
-        log=lambda number: folder / f"hub-{name}-worker-{number}.log",
-    )
-    if arguments.workers:  # first, so that they load their modules while we load ours
-        launcher.start("hub", arguments.workers, None, DEFAULT_OFFER)
-    try:
-        _serve(arguments, launcher, announce)
-    finally:
-        launcher.stop()
+    # Before we load what we need ourselves: it loads its modules meanwhile, on another core.
+    zygote = _first_zygote(arguments)
 
+    import random
 
-def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[[str], None]) -> None:
     from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
+    from nbqueue.cli.local_workers import hire
+    from nbqueue.cli.log import log_events
     from nbqueue.core.dispatcher import Dispatcher
     from nbqueue.wire.blobs import BlobStore, sweep
     from nbqueue.wire.messages import PROTOCOL_VERSION
     from nbqueue.wire.versions import own_versions
 
+    log_events()
     files = HubFiles(Path(arguments.folder), arguments.name)
     options = HubOptions(
         socket=files.socket,
-        token=secrets.token_bytes(32),
-        epoch=secrets.token_bytes(16),
+        token=os.urandom(32),
+        epoch=os.urandom(16),
         versions=own_versions(),
         idle_timeout_s=arguments.idle_timeout_s,
     )
@@ -98,12 +85,14 @@ def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[
         dispatcher=Dispatcher(rng=random.Random()),
         clock=time.monotonic,
         blobs=blobs,
-        workers=launcher,
+        hire=hire(arguments, files, blobs, zygote),
         pid=os.getpid(),
         open_remote_door=_remote_door(arguments, blobs) if arguments.bind else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: hub.stop())
+    if arguments.workers:
+        hub.start_workers(arguments.workers)
     files.write_connection(
         Connection(
             protocol=PROTOCOL_VERSION,
@@ -126,6 +115,14 @@ def _serve(arguments: HubArguments, launcher: LocalLauncher, announce: Callable[
         files.connection.unlink(missing_ok=True)
         hub.close()
         blobs.destroy()
+
+
+def _first_zygote(arguments: HubArguments) -> ZygoteProcess | None:
+    """The process that the first slots are forked from; None: there are none, or they need another interpreter."""
+    if not arguments.workers or arguments.worker_python != sys.executable:
+        return None
+    environment = worker_environment(arguments.folder, arguments.name)
+    return ZygoteProcess(usual_name(), slots=arguments.workers, environment=environment)
 
 
 def _remote_door(arguments: HubArguments, blobs: BlobStore) -> Callable[[Host, BaseSelector], RemoteDoor]:

@@ -5,17 +5,15 @@ A call waits for its first result until this process is up, so the zygote is sta
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 
-from nbqueue.worker.zygote_process import ZygoteProcess
+from nbqueue.worker.zygote_process import ZygoteProcess, usual_name
 
 
 def main() -> None:
     """Work for the hub until it ends."""
     folder, hub_name, slots, offer = sys.argv[1:]
-    name = f"{socket.gethostname()}-{os.getpid()}"
+    name = usual_name()
     zygote = ZygoteProcess(name, slots=int(slots))
 
     from nbqueue.cli.log import log_events

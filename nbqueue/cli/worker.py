@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -15,7 +14,7 @@ from nbqueue.core.routing import DEFAULT_QUEUE, Offer
 from nbqueue.errors import KeyFileError, NBQueueError
 from nbqueue.settings import Settings, shown_url, usable_cores
 from nbqueue.worker.program import work, work_on
-from nbqueue.worker.zygote_process import ZygoteProcess
+from nbqueue.worker.zygote_process import ZygoteProcess, usual_name
 
 if TYPE_CHECKING:
     from nbqueue.brokers.zmq.invitation import Invitation
@@ -81,7 +80,7 @@ def main(
         if not offer.queues:
             raise click.BadParameter("name at least one queue", param_hint="--queues")
         slots = concurrency or (invitation.slots if invitation is not None else None) or usable_cores()
-        _work(settings, slots, name or f"{socket.gethostname()}-{os.getpid()}", offer, grace)
+        _work(settings, slots, name or usual_name(), offer, grace)
     except (NBQueueError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 

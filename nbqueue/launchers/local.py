@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nbqueue.brokers.workers import WorkerExit
 from nbqueue.core.routing import Offer, encode_offer
-from nbqueue.settings import process_environment
+from nbqueue.settings import worker_environment
 
 #: How long a supervisor may take to stop its slots before it is killed.
 STOP_TIMEOUT_S = 5.0
@@ -29,12 +29,7 @@ class LocalLauncher:
         self._hub_name = hub_name
         self._python = python
         self._log = log
-        # A task that uses nbqueue itself finds this hub, and starts no workers of its own.
-        self._environment = process_environment() | {
-            "NBQUEUE_RUNTIME_DIR": str(folder),
-            "NBQUEUE_HUB_NAME": hub_name,
-            "NBQUEUE_WORKERS": "0",
-        }
+        self._environment = worker_environment(str(folder), hub_name)
         self._count = 0
         self._children: list[_Child] = []
         self._failed: list[WorkerExit] = []

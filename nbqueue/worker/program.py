@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -150,32 +148,20 @@ class _Worker:
             zygote.close()
 
     def _supervise(self, zygote: ZygoteProcess) -> None:
-        from nbqueue.core.exchange import WorkerInfo
-        from nbqueue.core.routing import Offer, with_address
-        from nbqueue.wire.versions import own_versions
-        from nbqueue.worker.limits import WorkerLimits
+        from nbqueue.core.routing import Offer
+        from nbqueue.worker.resident import worker_info, worker_limits
         from nbqueue.worker.supervisor import Supervisor
 
         broker = _find_broker(self._settings, self._lifeline)
         zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
-        worker_id = os.urandom(16)
-        info = WorkerInfo(
-            worker_id=worker_id,
-            name=self._name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            slots=self._slots,
-            prefetch=self._slots,
-            offer=with_address(self._offer or Offer(), worker_id),
-            versions=own_versions(),
-        )
+        info = worker_info(self._name, self._slots, self._offer or Offer())
         self._supervisor = Supervisor(
             broker.open_worker(info),
             zygote,
             slots=self._slots,
             name=self._name,
             worker_id=info.worker_id,
-            limits=WorkerLimits(self._settings.memory_limit_bytes or None, self._settings.max_tasks_per_child or None),
+            limits=worker_limits(self._settings),
             lifeline=self._lifeline,
             grace_s=self._grace_s,
         )

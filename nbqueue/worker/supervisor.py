@@ -115,10 +115,19 @@ class Supervisor:
             BrokerUnavailable: The broker is gone, or has taken this supervisor for dead.
         """
         try:
-            while not self._is_stopping and not self._is_drained:
-                self.run_once(timeout_s=self._patience_s())
+            while not self.is_over:
+                self.run_once(timeout_s=self.patience_s())
         finally:
-            self._shut_down()
+            self.close()
+
+    def fileno(self) -> int:
+        """Readable when `run_once` has something to do, which time may bring as well: see `patience_s`."""
+        return self._selector.fileno()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was told to stop, or has drained: it is to be closed."""
+        return self._is_stopping or self._is_drained
 
     def run_once(self, *, timeout_s: float) -> None:
         """Wait up to *timeout_s* seconds for something to do, and do it."""
@@ -138,10 +147,18 @@ class Supervisor:
                 case int() as descriptor:
                     self._take_signal(b"!" if descriptor == self._lifeline else os.read(descriptor, 16))
                 case None:
-                    for message in self._port.receive():
-                        self._take_from_broker(message)
+                    self._hear()
         self._look_at_the_clock()
         self._port.flush()
+
+    def hear(self) -> None:
+        """Do what the broker has asked for, and nothing else; for a broker that lives in the same loop."""
+        self._hear()
+        self._port.flush()
+
+    def _hear(self) -> None:
+        for message in self._port.receive():
+            self._take_from_broker(message)
 
     def stop(self) -> None:
         """Let `serve` return; may be called by a signal handler."""
@@ -168,7 +185,8 @@ class Supervisor:
             return False
         return self._clock() >= self._drain_until or all(slot.work is None for slot in self._slots)
 
-    def _patience_s(self) -> float:
+    def patience_s(self) -> float:
+        """So many seconds `run_once` may wait."""
         now = self._clock()
         if any(slot.waiting_since is not None for slot in self._slots):
             return LEND_AFTER_S
@@ -486,7 +504,7 @@ class Supervisor:
         outcomes = work.leftovers(blamed=None, reason="")
         self._port.commit(delivery.token, delivery.run_id, outcomes, final=True)
 
-    def _shut_down(self) -> None:
+    def close(self) -> None:
         """End all slots; what they ran goes back to the broker unblamed."""
         for work in self._all_work():
             try:

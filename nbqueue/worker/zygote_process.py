@@ -11,13 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nbqueue.worker.zygote_protocol import BORN, RECORD, SlotEnds, encode_roots
 
 #: What keeps numerical libraries from starting a thread per core in every slot; they read it when they are imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def usual_name() -> str:
+    """What a worker of this process is called that nobody has named."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def thread_caps(slots: int) -> dict[str, str]:
@@ -45,10 +50,14 @@ class SlotDeath(NamedTuple):
 class ZygoteProcess:
     """The process that forks slots and tells how they die."""
 
-    def __init__(self, name: str, *, slots: int) -> None:
-        """Start it; *name* is the worker's, for error messages, *slots* shares the cores between its forks."""
+    def __init__(self, name: str, *, slots: int, environment: Mapping[str, str] = os.environ) -> None:
+        """Start it with *environment*.
+
+        *name* is the worker's, for error messages; *slots* shares the cores between its forks.
+        """
         self._name = name
         self._slots = slots
+        self._environment = environment
         self._roots: list[str] = []
         self._unborn: list[Birth] = []
         self._buffer = b""
@@ -59,7 +68,7 @@ class ZygoteProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                env=thread_caps(slots) | os.environ,
+                env={**thread_caps(slots), **environment},
             )
 
     def fileno(self) -> int:
@@ -104,7 +113,7 @@ class ZygoteProcess:
     def restart(self) -> ZygoteProcess:
         """A new zygote in the place of this one, which is dead."""
         self.close()
-        successor = ZygoteProcess(self._name, slots=self._slots)
+        successor = ZygoteProcess(self._name, slots=self._slots, environment=self._environment)
         successor.use_roots(self._roots)
         return successor
 

@@ -35,11 +35,12 @@ def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = 10
 class PrivateHub:
     """A folder in which a hub of its own lives, the clients that use it, and its processes."""
 
-    def __init__(self, folder: Path, *, idle_timeout_s: float = 600.0) -> None:
+    def __init__(self, folder: Path, *, idle_timeout_s: float = 600.0, worker_python: str = sys.executable) -> None:
         self.folder = folder
         self.runtime = folder / "run"
+        self.worker_python = worker_python
         self.settings = {"NBQUEUE_RUNTIME_DIR": str(self.runtime), "NBQUEUE_IDLE_TIMEOUT": str(idle_timeout_s)}
-        self.settings["NBQUEUE_WORKERS"] = "2"
+        self.settings |= {"NBQUEUE_WORKERS": "2", "NBQUEUE_WORKER_PYTHON": worker_python}
         self._apps: list[nbqueue.App] = []
         self._clients: list[subprocess.Popen[str]] = []
 
@@ -124,12 +125,12 @@ class PrivateHub:
         return process
 
     def supervisors(self) -> list[psutil.Process]:
-        """The processes behind `nbqueue-worker`."""
+        """Processes that hold a supervisor and nothing else; that of the usual local workers lives in the hub."""
         return self.processes("nbqueue.cli.launched") + self.processes("nbqueue.cli.worker")
 
     def zygotes(self) -> list[psutil.Process]:
-        """The supervisors' children."""
-        parents = {process.pid for process in self.supervisors()}
+        """The children of supervisors, and of the hub."""
+        parents = {process.pid for process in [*self.supervisors(), *self.processes("nbqueue.cli.hub")]}
         return [process for process in self.processes("nbqueue.worker.zygote") if process.ppid() in parents]
 
     def slots(self) -> list[psutil.Process]:
@@ -185,6 +186,14 @@ def _wait_until():
 def own_hub() -> Iterator[PrivateHub]:
     """A hub for one test, which may do to it what it likes."""
     with private_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def apart_hub() -> Iterator[PrivateHub]:
+    """A hub for one test whose local workers have processes of their own, as with another interpreter."""
+    with private_hub(worker_python=str(Path(sys.executable).with_name("python3"))) as hub:
+        assert hub.worker_python != sys.executable
         yield hub
 
 

@@ -37,7 +37,7 @@ def test_status_shows_hub_workers_and_runs(own_hub, wait_until):
     lines = result.stdout.splitlines()
     assert str(own_hub.hub().pid) in lines[0]
     assert "2 slots" in lines[0]
-    assert any(str(own_hub.supervisors()[0].pid) in line and "sleepers" in line for line in lines)
+    assert any(str(own_hub.hub().pid) in line and "sleepers" in line for line in lines)
     assert any("sleepers" in line and "running" in line and "0 of 5" in line for line in lines)
     assert any("broken" in line and "failed" in line for line in lines)
 

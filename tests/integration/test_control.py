@@ -100,11 +100,11 @@ def test_a_pool_under_load_may_grow_and_shrink_without_losing_anything(own_hub, 
     wait_until(lambda: app.inspect().stats()["slots"] == len(own_hub.slots()), "the same number everywhere")
 
 
-def test_a_worker_that_dies_comes_back_with_the_slots_it_had(own_hub, wait_until):
-    app = own_hub.app(workers=1)
+def test_a_worker_that_dies_comes_back_with_the_slots_it_had(apart_hub, wait_until):
+    app = apart_hub.app(workers=1)
     assert 1 == app.submit(abs, -1).get(10)
     app.control.pool_grow(1)
-    [supervisor] = own_hub.supervisors()
+    [supervisor] = apart_hub.supervisors()
 
     supervisor.kill()
 
@@ -153,7 +153,7 @@ def test_a_worker_that_is_told_to_shut_down_ends_and_stays_away(own_hub, wait_un
     assert 0 == by_hand.wait(10)
     wait_until(lambda: not app.inspect().workers(), "nobody")
     time.sleep(1.0)  # a local one would be started again within 0.1 s
-    assert [] == own_hub.supervisors()
+    assert [] == own_hub.zygotes()
 
 
 def test_a_purge_empties_the_queue_and_lets_run_what_runs(own_hub, wait_until, tmp_path):
@@ -205,11 +205,11 @@ def test_what_runs_and_waits_can_be_seen(own_hub, wait_until, tmp_path):
     assert "<table>" in seen._repr_html_()
 
 
-def test_a_worker_that_does_not_answer_is_named(own_hub, wait_until):
+def test_a_worker_that_does_not_answer_is_named(apart_hub, wait_until):
     # Given a worker that hangs
-    app = own_hub.app(workers=1)
+    app = apart_hub.app(workers=1)
     assert 1 == app.submit(abs, -1).get(10)
-    [supervisor] = own_hub.supervisors()
+    [supervisor] = apart_hub.supervisors()
     supervisor.suspend()
 
     # When it is asked whether it lives, then it is named as one that has not answered

@@ -16,6 +16,10 @@ ITEMS = 1000
 
 @pytest.fixture
 def started_map(own_hub, tmp_path, wait_until):
+    return start_map(own_hub, tmp_path, wait_until)
+
+
+def start_map(hub, tmp_path, wait_until):
     """A map of 1,000 items of a few milliseconds, of which some have run, and the file that says which ran."""
     log = tmp_path / "ran"
 
@@ -25,7 +29,7 @@ def started_map(own_hub, tmp_path, wait_until):
             file.write(f"{x}\n")
         return x * x
 
-    results = own_hub.app().map(slow_square, range(ITEMS))
+    results = hub.app().map(slow_square, range(ITEMS))
     wait_until(lambda: results.counts.done > ITEMS // 10, "a tenth of the map")
     assert results.counts.done < ITEMS // 2, "the map is over too soon for this test"
     return results
@@ -51,15 +55,16 @@ def test_a_map_survives_the_death_of_a_slot(own_hub, started_map, wait_until):
 
 
 @pytest.mark.timeout(40)
-def test_a_map_survives_the_death_of_its_supervisor(own_hub, started_map, wait_until):
-    # Given a map that runs, when the supervisor of all slots is killed
-    [supervisor] = own_hub.supervisors()
+def test_a_map_survives_the_death_of_its_supervisor(apart_hub, tmp_path, wait_until):
+    # Given a map that runs, when the process with the supervisor of all slots is killed
+    running_map = start_map(apart_hub, tmp_path, wait_until)
+    [supervisor] = apart_hub.supervisors()
     supervisor.kill()
 
     # Then every item ends, once, and there is another supervisor with two slots
-    assert_every_item_ended_once(started_map)
-    wait_until(lambda: 2 == len(own_hub.slots()), "two slots")
-    assert [supervisor.pid] != [process.pid for process in own_hub.supervisors()]
+    assert_every_item_ended_once(running_map)
+    wait_until(lambda: 2 == len(apart_hub.slots()), "two slots")
+    assert [supervisor.pid] != [process.pid for process in apart_hub.supervisors()]
 
 
 @pytest.mark.timeout(40)
@@ -88,20 +93,20 @@ def test_a_map_survives_the_death_of_many_slots(own_hub, started_map, wait_until
 
 
 @pytest.mark.timeout(60)
-def test_a_run_that_follows_many_supervisor_deaths_still_runs(own_hub, wait_until):
+def test_a_run_that_follows_many_supervisor_deaths_still_runs(apart_hub, wait_until):
     # Given a hub whose supervisor was killed five times in a row
-    app = own_hub.app()
+    app = apart_hub.app()
     assert 1 == app.submit(abs, -1).get(10)
     for _ in range(5):
-        [supervisor] = own_hub.supervisors()
+        [supervisor] = apart_hub.supervisors()
         supervisor.kill()
         with contextlib.suppress(AssertionError):
             wait_until(
-                lambda old=supervisor: [process for process in own_hub.supervisors() if process.pid != old.pid],
+                lambda old=supervisor: [process for process in apart_hub.supervisors() if process.pid != old.pid],
                 "another supervisor",
                 timeout_s=3.0,
             )
-        if not own_hub.supervisors():
+        if not apart_hub.supervisors():
             break
 
     # When something is submitted, then it is run, or the caller is told why not: it never just waits
@@ -193,7 +198,7 @@ def test_a_call_right_after_the_death_of_the_hub_works(own_hub):
 
 
 @pytest.mark.parametrize("victim", ["supervisors", "zygotes", "slots"])
-def test_children_of_a_task_do_not_outlive_the_stop_of_the_hub(own_hub, wait_until, tmp_path, victim):
+def test_children_of_a_task_do_not_outlive_the_stop_of_the_hub(apart_hub, wait_until, tmp_path, victim):
     # Given a task that has started a process of its own, and a process above it that was killed
     pid_file = tmp_path / "pid"
 
@@ -204,13 +209,13 @@ def test_children_of_a_task_do_not_outlive_the_stop_of_the_hub(own_hub, wait_unt
         pid_file.write_text(str(child.pid))
         child.wait()
 
-    own_hub.app().options(max_lost=0).submit(start_child)
+    apart_hub.app().options(max_lost=0).submit(start_child)
     pid = int(wait_until(lambda: pid_file.exists() and pid_file.read_text(), "the child"))
-    for process in getattr(own_hub, victim)():
+    for process in getattr(apart_hub, victim)():
         process.send_signal(signal.SIGKILL)
 
     # When the hub is stopped
-    own_hub.command("stop")
+    apart_hub.command("stop")
 
     # Then that process is gone as well
     wait_until(lambda: not psutil.pid_exists(pid), "end of the task's child", timeout_s=5.0)

@@ -618,7 +618,7 @@ def test_start_workers_can_be_stopped_and_their_work_goes_back(own_hub, wait_unt
 
     # When the group is stopped and another comes
     group.stop()
-    wait_until(lambda: not own_hub.supervisors(), "end of the workers")
+    wait_until(lambda: not own_hub.zygotes(), "end of the workers")
     app.start_workers(1)
 
     # Then the task runs there, unblamed and at once

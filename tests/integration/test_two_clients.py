@@ -44,7 +44,7 @@ def test_clients_that_start_at_the_same_instant_share_one_hub(own_hub, round_):
     # Then there is one hub with one set of workers, and each has got its own results
     try:
         own_hub.hub()
-        assert 1 == len(own_hub.supervisors())
+        assert 1 == len(own_hub.zygotes())
         assert {str(own_hub.zygotes()[0].pid)} == set(zygotes)
     finally:
         outputs = [client.communicate("end\n", timeout=10)[0] for client in clients]
@@ -104,15 +104,15 @@ def test_stopping_the_workers_of_one_client_leaves_those_of_another(own_hub, wai
     # Given two clients that have each started a worker
     first, second = own_hub.app(workers=0), own_hub.app(workers=0)
     first_group, second_group = first.start_workers(1), second.start_workers(1)
-    assert 2 == len(own_hub.supervisors())
+    assert 2 == len(own_hub.zygotes())
 
     # When one stops its worker
     second_group.stop()
-    wait_until(lambda: len(own_hub.supervisors()) < 2, "end of a worker")
+    wait_until(lambda: len(own_hub.zygotes()) < 2, "end of a worker")
 
     # Then the other one's goes on
     assert 1 == first.submit(abs, -1).get(10)
-    assert 1 == len(own_hub.supervisors())
+    assert 1 == len(own_hub.zygotes())
     first_group.stop()
 
 

@@ -23,6 +23,7 @@ from nbqueue.core.compatibility import why_unreadable
 from nbqueue.core.dispatcher import Dispatcher
 from nbqueue.core.exchange import Discard, ToClient, ToWorker, Versions
 from nbqueue.core.orders import EndWork, Order
+from nbqueue.core.routing import DEFAULT_OFFER
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (
     PROTOCOL_VERSION,
@@ -126,18 +127,18 @@ class Hub:
         dispatcher: Dispatcher,
         clock: Callable[[], float] = time.monotonic,
         blobs: BlobStore | None = None,
-        workers: LocalWorkers | None = None,
+        hire: Callable[[Host, selectors.BaseSelector], LocalWorkers] | None = None,
         pid: int = 0,
         open_remote_door: Callable[[Host, selectors.BaseSelector], RemoteDoor] | None = None,
     ) -> None:
-        """Serve peers of this machine and, if *open_remote_door* is given, of others."""
+        """Serve peers of this machine, have *hire* find local workers, and open a door to other machines, if any."""
         self._options = options
         self._dispatcher = dispatcher
         self._clock = clock
         self._blobs = blobs
-        self._workers = workers
         self._pid = pid
         self._selector = selectors.DefaultSelector()
+        self._workers = None if hire is None else hire(self, self._selector)
         self._door = LocalDoor(options.socket, self, self._selector)
         self._remote_door: RemoteDoor | None = None
         if open_remote_door is not None:
@@ -159,6 +160,7 @@ class Hub:
         self._started_at = self._busy_at = clock()
         self._ticked_at = self._reaped_at = -1e9
         self._is_stopping = False
+        self._has_heard = False  #: since effects were carried out the last time
         self.bad_packets = 0
 
     @property
@@ -179,8 +181,16 @@ class Hub:
         for key, events in self._selector.select(timeout_s):
             key.data(events)
         self._look_at_the_clock()
-        self._carry_out_effects()
-        self._send_pending()
+        self._has_heard = True
+        while self._has_heard:  # a worker in this process answers at once
+            self._has_heard = False
+            self._carry_out_effects()
+            self._send_pending()
+
+    def start_workers(self, slots: int) -> None:
+        """Start so many local slots, before anybody asks for them."""
+        if self._workers is not None:
+            self._workers.start("hub", slots, None, DEFAULT_OFFER)
 
     def stop(self) -> None:
         """Let `serve` return."""
@@ -200,10 +210,14 @@ class Hub:
             return RECEIPT_DELAY_S
         wake = self._dispatcher.next_wake()
         until_due = TICK_S if wake is None else max(0.001, wake - self._clock())
-        return min(TICK_S, until_due, REAP_S if self._workers is not None and self._workers.slots else TICK_S)
+        if self._workers is None or not self._workers.slots:
+            return min(TICK_S, until_due)
+        return min(REAP_S, until_due, max(0.0, self._workers.look_at - self._clock()))
 
     def _look_at_the_clock(self) -> None:
         now = self._clock()
+        if self._workers is not None and self._workers.look_at <= now:
+            self._workers.look()
         wake = self._dispatcher.next_wake()
         if now - self._ticked_at >= TICK_S or (wake is not None and wake <= now):
             self._ticked_at = now
@@ -236,6 +250,7 @@ class Hub:
     def take(self, peer: Peer, messages: list[FromPeer]) -> None:
         """See `Host.take`."""
         now = self._clock()
+        self._has_heard = True
         for message in messages:
             if isinstance(message, Hello):
                 self._welcome(peer, message, now)
@@ -495,7 +510,7 @@ class Hub:
         if len(due) > 1:
             due.sort(key=_clients_last)
         for peer in due:
-            del self._waiting_peers[peer]
+            self._waiting_peers.pop(peer, None)  # it may be gone, because of what another one has heard
             outbox, peer.outbox, peer.send_at = peer.outbox, [], math.inf
             peer.line.send(outbox)
 
