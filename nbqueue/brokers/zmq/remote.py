@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -155,7 +156,11 @@ class RemoteLink:
         self._epoch = b""
         self._is_greeted = False
         self._connected_at = self._heard_at = time.monotonic()
-        self._socket = self._connect()
+        try:
+            self._socket = self._connect()
+        except BaseException:
+            self._free()
+            raise
 
     def fileno(self) -> int:
         """Readable as long as there is something to do."""
@@ -180,10 +185,11 @@ class RemoteLink:
         self._monitor = socket.get_monitor_socket(zmq.Event.HANDSHAKE_FAILED_AUTH)
         try:
             socket.connect(self._endpoint)
-            socket.send(self._courier.greeting(self._session), zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self._hang_up(socket)
             raise BrokerUnavailable(f"{self._endpoint} is no address of a hub: {error}") from error
+        with contextlib.suppress(zmq.Again):  # refused as fast as it was made: the monitor says why
+            socket.send(self._courier.greeting(self._session), zmq.DONTWAIT)
         self._selector.register(descriptor_of(socket), selectors.EVENT_READ)
         self._is_greeted = False
         self._connected_at = time.monotonic()
@@ -331,8 +337,12 @@ class RemoteLink:
             self._socket.setsockopt(zmq.LINGER, 1000)
             self.send(farewell)
             self.flush()
-        self._selector.close()
         self._hang_up(self._socket)
+        self._free()
+
+    def _free(self) -> None:
+        """Let go of all but the socket, which is closed."""
+        self._selector.close()
         self._context.term()  # waits for the farewell, no longer than the socket lingers
         self._bell.close()
         if self._cases is not None:
