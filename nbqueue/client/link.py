@@ -17,13 +17,11 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from nbqueue.brokers.base import ClientPort
-from nbqueue.client.condition import Condition
 from nbqueue.client.inquiry import Inquiry
 from nbqueue.client.interrupts import HeldBack
 from nbqueue.client.run import ClientRun
+from nbqueue.client.submissions import Standing, Submissions
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
 from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
 from nbqueue.core.orders import Order
@@ -58,9 +56,6 @@ REREAD_RUNS = 200
 ACK_ENTRIES = 512
 ACK_BYTES = 4 * 2**20
 ACK_OUTPUT_BYTES = OUTPUT_WINDOW_BYTES // 4
-#: Items and bytes on their way to the broker that it has not confirmed; whoever sends more waits.
-CREDIT_ITEMS = 100_000
-CREDIT_BYTES = 64 * 2**20
 #: Pause before items are offered again to a full broker.
 FULL_RETRY_S = 0.1
 
@@ -76,57 +71,6 @@ class Follower(Protocol):
         """The run is over, one way or the other."""
 
 
-class _Submission(msgspec.Struct, kw_only=True):
-    """Items that the broker has not confirmed yet."""
-
-    spec: RunSpec
-    function: bytes
-    blocks: deque[Block]
-    closed: bool
-    is_known: bool = False  #: the broker has the run
-    full_since: float | None = None
-
-
-class Credit:
-    """Bounds what is on its way to the broker."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._items = 0
-        self._bytes = 0
-        self._error: BaseException | None = None
-
-    def take(self, items: int, size: int, *, wait: bool = True) -> None:
-        """Wait until there is room, unless told not to; one hand-over is always allowed.
-
-        Raises:
-            BrokerUnavailable: The broker is gone.
-        """
-        with self._changed:
-            while wait and self._error is None and self._items and self._is_used_up(items, size):
-                self._changed.wait(0.1)
-            if self._error is not None:
-                raise self._error
-            self._items += items
-            self._bytes += size
-
-    def give_back(self, items: int, size: int) -> None:
-        """The broker has confirmed, or the hand-over was given up."""
-        with self._changed:
-            self._items -= items
-            self._bytes -= size
-            self._changed.notify_all()
-
-    def fail(self, error: BaseException) -> None:
-        """Nothing will be confirmed any more."""
-        with self._changed:
-            self._error = error
-            self._changed.notify_all()
-
-    def _is_used_up(self, items: int, size: int) -> bool:
-        return self._items + items > CREDIT_ITEMS or self._bytes + size > CREDIT_BYTES
-
-
 class Link:
     """One connection to a broker and the thread that serves it."""
 
@@ -134,13 +78,11 @@ class Link:
         """Serve *port*; a full broker is offered items for *submit_timeout_s* before `QueueFull`."""
         self._port = port
         self._submit_timeout_s = submit_timeout_s
-        self._credit = Credit()
         self._commands: deque[Command] = deque()
         self._forgotten: deque[bytes] = deque()
         self._followers: dict[bytes, Follower] = {}
         self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
-        self._submissions: dict[bytes, _Submission] = {}
-        self._refused: dict[bytes, _Submission] = {}  # those for which the broker had no room
+        self._submissions = Submissions(timeout_s=submit_timeout_s)
         self._inspections: deque[Future[Inspected]] = deque()
         self._starts: dict[int, Future[int]] = {}
         self._purges: dict[int, Future[int]] = {}
@@ -175,12 +117,11 @@ class Link:
         Raises:
             BrokerUnavailable: The broker is gone.
         """
-        self._take_credit(blocks)
-        submission = _Submission(spec=spec, function=function, blocks=deque(blocks), closed=closed)
+        self._reserve(blocks)
 
         def command(port: ClientPort) -> None:
             self._followers[spec.run_id] = follower
-            self._submissions[spec.run_id] = submission
+            self._submissions.add(spec, function, blocks, closed=closed)
             if self._no_workers is not None:
                 self._give_up(follower, self._no_workers)
                 return
@@ -189,7 +130,7 @@ class Link:
         with HeldBack():
             if self._may_pass_the_thread():
                 self._followers[spec.run_id] = follower
-                self._submissions[spec.run_id] = submission
+                self._submissions.add(spec, function, blocks, closed=closed)
                 if self._port.submit_now(spec, function=function, blocks=blocks, closed=closed):
                     if self.error is not None:  # the thread ended in this moment, and may not have seen the follower
                         raise self.error
@@ -198,16 +139,10 @@ class Link:
 
     def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
         """Hand over more items; waits while too much is on its way. Raises as `submit` does."""
-        self._take_credit(blocks)
+        self._reserve(blocks)
 
         def command(port: ClientPort) -> None:
-            submission = self._submissions.get(run_id)
-            if submission is None:  # the run was given up
-                self._credit.give_back(*_weight(blocks))
-                return
-            submission.blocks.extend(blocks)
-            submission.closed = submission.closed or closed
-            if submission.full_since is None:
+            if self._submissions.extend(run_id, blocks, closed=closed):
                 port.feed(run_id, blocks=blocks, closed=closed)
 
         self._enqueue(command)
@@ -318,9 +253,9 @@ class Link:
         if not self.is_own_thread:
             self._thread.join(5.0)
 
-    def _take_credit(self, blocks: Sequence[Block]) -> None:
+    def _reserve(self, blocks: Sequence[Block]) -> None:
         # A done-callback that submits must not wait for its own thread.
-        self._credit.take(*_weight(blocks), wait=not self.is_own_thread)
+        self._submissions.reserve(blocks, wait=not self.is_own_thread)
 
     def _enqueue(self, command: Command) -> None:
         if self.error is not None:
@@ -364,7 +299,7 @@ class Link:
     def _patience_s(self) -> float:
         if self._commands:
             return 0.0
-        return FULL_RETRY_S if self._refused else PING_S / 2
+        return FULL_RETRY_S if self._submissions.has_refused else PING_S / 2
 
     def _run_commands(self) -> None:
         if self._is_awake:  # a read that finds nothing would still hand the GIL to another thread
@@ -431,7 +366,7 @@ class Link:
         follower.run.fold(note)
         if follower.run.is_finished:
             del self._followers[note.run_id]
-            self._drop_submission(note.run_id)
+            self._submissions.drop(note.run_id)
             if not follower.run.output.is_complete:
                 self._late[note.run_id] = follower.run
             follower.on_over()
@@ -456,62 +391,27 @@ class Link:
     def _give_up(self, follower: Follower, error: BaseException) -> None:
         run_id = follower.run.run_id
         self._followers.pop(run_id, None)
-        self._drop_submission(run_id)
+        self._submissions.drop(run_id)
         follower.run.fail(error)
         follower.on_over()
 
     def _take_receipt(self, receipt: Receipt) -> None:
-        submission = self._submissions.get(receipt.run_id)
-        if submission is None:
-            return
-        now = time.monotonic()
         follower = self._followers.get(receipt.run_id)
         if follower is not None:
             follower.run.slots = max(follower.run.slots, receipt.slots)
-        submission.is_known = submission.is_known or (receipt.known and not receipt.is_full) or receipt.total > 0
-        while submission.blocks and submission.blocks[0].stop <= receipt.total:
-            self._credit.give_back(*_weight([submission.blocks.popleft()]))
-        if receipt.is_full:
-            self._take_full(submission, now)
-        elif not submission.blocks:
-            submission.full_since = None
-            self._refused.pop(receipt.run_id, None)
-            if submission.closed:
-                del self._submissions[receipt.run_id]
-            if follower is not None:
-                with follower.run.changed:
-                    follower.run.changed.notify_all()
-
-    def _take_full(self, submission: _Submission, now: float) -> None:
-        """The broker has no room: offer the items again later, give up after the submit timeout."""
-        if submission.full_since is None:
-            submission.full_since = now
-            self._refused[submission.spec.run_id] = submission
-        elif now - submission.full_since > self._submit_timeout_s:
-            follower = self._followers.get(submission.spec.run_id)
-            if follower is not None:
-                error = QueueFull(
-                    f"the broker had no room for {submission.spec.label!r} during {self._submit_timeout_s:g} s: "
-                    "wait for other work to finish, or use buffersize="
-                )
-                self._port.revoke(submission.spec.run_id, start=0, stop=ALL_ITEMS)
-                self._give_up(follower, error)
-
-    def _offer_again(self) -> None:
-        for submission in self._refused.values():
-            blocks = list(submission.blocks)
-            if submission.is_known:
-                self._port.feed(submission.spec.run_id, blocks=blocks, closed=submission.closed)
-            else:
-                self._port.submit(
-                    submission.spec, function=submission.function, blocks=blocks, closed=submission.closed
-                )
-
-    def _drop_submission(self, run_id: bytes) -> None:
-        submission = self._submissions.pop(run_id, None)
-        self._refused.pop(run_id, None)
-        if submission is not None:
-            self._credit.give_back(*_weight(submission.blocks))
+        standing = self._submissions.take(receipt, time.monotonic())
+        if follower is None:
+            return
+        if standing is Standing.TURNED_AWAY:
+            error = QueueFull(
+                f"the broker had no room for {follower.run.label!r} during {self._submit_timeout_s:g} s: "
+                "wait for other work to finish, or use buffersize="
+            )
+            self._port.revoke(receipt.run_id, start=0, stop=ALL_ITEMS)
+            self._give_up(follower, error)
+        elif standing is Standing.ACCEPTED:
+            with follower.run.changed:
+                follower.run.changed.notify_all()
 
     def _take_workers(self, request: int, slots: int, error: str) -> None:
         answer = self._starts.pop(request, None)
@@ -535,8 +435,8 @@ class Link:
         if now - self._reread_at >= REREAD_S:
             self._reread_at = now
             self._reread(now)
-        if self._refused:
-            self._offer_again()
+        if self._submissions.has_refused:
+            self._submissions.offer_again(self._port)
 
     def _reread(self, now: float) -> None:
         runs = [*(follower.run for follower in list(self._followers.values())), *self._late.values()]
@@ -563,7 +463,7 @@ class Link:
             logger.error("the I/O thread failed", exc_info=error)
             error = BrokerUnavailable(f"the I/O thread failed: {error!r}")
         self.error = error
-        self._credit.fail(error)
+        self._submissions.fail(error)
         for follower in list(self._followers.values()):
             follower.run.fail(error)
             follower.on_over()
@@ -576,11 +476,3 @@ class Link:
                 answer.set_exception(error)
         for inquiry in list(self._inquiries.values()):
             inquiry.fail(error)
-
-
-def _weight(blocks: Sequence[Block] | deque[Block]) -> tuple[int, int]:
-    items = size = 0
-    for block in blocks:
-        items += block.stop - block.start
-        size += len(block.payload)
-    return items, size

@@ -301,7 +301,7 @@ def test_a_closed_app_refuses_work(own_hub, says):
     app = own_hub.app()
     app.close()
 
-    says(nbqueue.BrokerUnavailable, "this app is closed", app.submit, abs, -1)
+    says(nbqueue.BrokerUnavailable, "this app was closed", app.submit, abs, -1)
 
 
 # -- a hub that does not answer ----------------------------------------------------------------------------------------
