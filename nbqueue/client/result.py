@@ -235,7 +235,7 @@ class AsyncResult(Future[Any], HasOutput):
 
     @property
     def info(self) -> dict[str, Any]:
-        """What it took: workers, attempts (most of any item), wall and CPU seconds of its items, in all."""
+        """What it took: workers, attempts and memory (most of any item), wall and CPU seconds of its items, in all."""
         entries = self.run.entries()
         workers = sorted({entry.worker for entry in entries if entry.worker})
         return {
@@ -246,6 +246,7 @@ class AsyncResult(Future[Any], HasOutput):
             "attempts": max((entry.attempt for entry in entries), default=0),
             "wall_s": sum(entry.wall_s for entry in entries),
             "cpu_s": sum(entry.cpu_s for entry in entries),
+            "peak_bytes": max((entry.peak_bytes for entry in entries), default=0),
             "elapsed_s": self.run.elapsed_s,
         }
 

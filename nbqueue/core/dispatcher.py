@@ -435,12 +435,12 @@ class Dispatcher:
             run.refused_events += 1
             return
         match outcome:
-            case Succeeded(start, stop, payload, wall_s, cpu_s):
-                ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start)
+            case Succeeded(start, stop, payload, wall_s, cpu_s, peak_bytes):
+                ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start, peak_bytes)
                 self._sizer(run.spec.function).learn(stop - start, wall_s)
                 self._apply(run, Event(Trigger.SUCCEED, now, token), start, stop, ending)
-            case Failed(item, record, retryable, wall_s, cpu_s, retry_after_s, max_retries):
-                ending = Ending(record, item, "", worker, wall_s, cpu_s)
+            case Failed(item, record, retryable, wall_s, cpu_s, retry_after_s, max_retries, peak_bytes):
+                ending = Ending(record, item, "", worker, wall_s, cpu_s, peak_bytes=peak_bytes)
                 self._sizer(run.spec.function).learn(1, wall_s)
                 event = Event(Trigger.FAIL, now, token, retryable, self._rng.random(), retry_after_s, max_retries)
                 self._apply(run, event, item, item + 1, ending)

@@ -57,6 +57,7 @@ class Ending(msgspec.Struct, frozen=True):
     wall_s: float = 0.0  #: for *count* items together
     cpu_s: float = 0.0
     count: int = 1
+    peak_bytes: int = 0
 
 
 NO_ENDING = Ending()
@@ -271,6 +272,7 @@ class Run:
             worker=ending.worker,
             wall_s=ending.wall_s * share,
             cpu_s=ending.cpu_s * share,
+            peak_bytes=ending.peak_bytes,
         )
         self.log.append(entry)
         self._ended += stop - start

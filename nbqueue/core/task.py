@@ -101,6 +101,7 @@ class Succeeded(msgspec.Struct, frozen=True, tag=True, array_like=True):
     payload: bytes
     wall_s: float  #: for all of them together
     cpu_s: float = 0.0
+    peak_bytes: int = 0  #: the most memory that the process held meanwhile
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -113,6 +114,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     cpu_s: float = 0.0
     retry_after_s: float | None = None  #: the task itself named the wait; None: as its options say
     max_retries: int | None = None  #: likewise
+    peak_bytes: int = 0
 
 
 class Killed(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -182,3 +184,4 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     worker: str = ""
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    peak_bytes: int = 0  #: the most memory that the process held meanwhile

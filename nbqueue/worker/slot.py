@@ -31,6 +31,7 @@ from nbqueue.worker.capture import Capture
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE, RetryAsked
 from nbqueue.worker.lending import MAX_LENT
+from nbqueue.worker.memory import forget_own_peak, own_peak_bytes
 from nbqueue.worker.nest import SlotNest
 from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.tidy import Tidy
@@ -38,6 +39,8 @@ from nbqueue.worker.zygote_protocol import SlotEnds
 
 #: Finished items are reported at least this often while a chunk runs.
 REPORT_S = 0.1
+#: A peak that is so much above the last one would be taken for that of the next chunk.
+PEAK_STEP_BYTES = 4 * 2**20
 #: What an item that took longer than this has printed is told from what the next one prints, whoever of it wrote it.
 LOOK_S = 0.0005
 
@@ -59,6 +62,7 @@ class Slot:
         self._limits = NO_LIMITS
         self._report: _Report | None = None
         self._tidy = Tidy()
+        self._peak_bytes = own_peak_bytes()
         self._spent = ""  #: why this process must run nothing more
 
     def serve(self) -> None:
@@ -105,6 +109,13 @@ class Slot:
         report.send(final=True, spent=self._spent or self._tidy.why_spent())
         self._tidy.restore()  # after the report, which somebody waits for
         self._capture.restore()
+        self._forget_peak()
+
+    def _forget_peak(self) -> None:
+        """Let the next chunk have a peak of its own, if this one had one that is worth the effort."""
+        if own_peak_bytes() - self._peak_bytes >= PEAK_STEP_BYTES:
+            forget_own_peak()
+            self._peak_bytes = own_peak_bytes()
 
     def _load(self, delivery: Delivery) -> LoadedFunction:
         loaded = self._functions.get(delivery.digest)
@@ -325,20 +336,20 @@ class _Report:
         values = self.values[: stop - self._next]
         self.values.clear()
         wall_s, cpu_s = self._lap()
-        start, count = self._next, len(values)
+        start, count, peak_bytes = self._next, len(values), own_peak_bytes()
         self._next += count
         folder = self._delivery.run_id.hex()
         try:
             packed = list(pack_values(values, start=start, blobs=self._blobs, folder=folder))
         except NotSerializable:
-            self._pack_one_by_one(values, start, wall_s / count, cpu_s / count)
+            self._pack_one_by_one(values, start, wall_s / count, cpu_s / count, peak_bytes)
             return
         for length, payload in packed:
             share = length / count
-            self._outcomes.append(Succeeded(start, start + length, payload, wall_s * share, cpu_s * share))
+            self._outcomes.append(Succeeded(start, start + length, payload, wall_s * share, cpu_s * share, peak_bytes))
             start += length
 
-    def _pack_one_by_one(self, values: list[Any], start: int, wall_s: float, cpu_s: float) -> None:
+    def _pack_one_by_one(self, values: list[Any], start: int, wall_s: float, cpu_s: float, peak_bytes: int) -> None:
         folder = self._delivery.run_id.hex()
         for item, value in enumerate(values, start):
             try:
@@ -348,14 +359,15 @@ class _Report:
 
                 self._add_failure(item, refusal_of_result(value, item=item), False, "", wall_s)
             else:
-                self._outcomes.append(Succeeded(item, item + 1, payload, wall_s, cpu_s))
+                self._outcomes.append(Succeeded(item, item + 1, payload, wall_s, cpu_s, peak_bytes))
 
     def _add_failure(
         self, item: int, error: BaseException, is_retryable: bool, item_repr: str, wall_s: float | None = None
     ) -> None:
         lap_wall_s, cpu_s = self._lap()
         record = pack_failure(error, item_repr=item_repr, where=self._where)
-        self._outcomes.append(Failed(item, record, is_retryable, lap_wall_s if wall_s is None else wall_s, cpu_s))
+        wall_s = lap_wall_s if wall_s is None else wall_s
+        self._outcomes.append(Failed(item, record, is_retryable, wall_s, cpu_s, peak_bytes=own_peak_bytes()))
 
 
 def _call_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

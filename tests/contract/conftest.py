@@ -659,11 +659,12 @@ class Worker:
         payload: bytes = b"value",
         wall_s: float = 1.0,
         cpu_s: float = 0.0,
+        peak_bytes: int = 0,
         final: bool = True,
     ) -> None:
         start = delivery.start if start is None else start
         stop = delivery.stop if stop is None else stop
-        self.commit(delivery, Succeeded(start, stop, payload, wall_s, cpu_s), final=final)
+        self.commit(delivery, Succeeded(start, stop, payload, wall_s, cpu_s, peak_bytes), final=final)
 
     def fail(
         self,

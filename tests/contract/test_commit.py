@@ -10,9 +10,9 @@ def test_a_success_is_in_the_log_with_all_its_facts(broker):
     client, worker = broker.client(), broker.worker()
     run_id = client.submit()
 
-    worker.succeed(worker.claim(), payload=b"42", wall_s=2.0, cpu_s=1.5)
+    worker.succeed(worker.claim(), payload=b"42", wall_s=2.0, cpu_s=1.5, peak_bytes=2**33)
 
-    success = Entry(0, 1, State.SUCCESS, payload=b"42", attempt=1, worker="w0", wall_s=2.0, cpu_s=1.5)
+    success = Entry(0, 1, State.SUCCESS, payload=b"42", attempt=1, worker="w0", wall_s=2.0, cpu_s=1.5, peak_bytes=2**33)
     assert [success] == client.log(run_id)
     assert client.note(run_id).finished
     assert 2.0 == client.note(run_id).work_s
@@ -22,10 +22,11 @@ def test_a_failure_is_in_the_log_with_its_record(broker):
     client, worker = broker.client(), broker.worker()
     run_id = client.submit()
 
-    worker.fail(worker.claim(), record=b"ValueError")
+    worker.commit(worker.claim(), Failed(0, b"ValueError", False, 1.5, 1.0, peak_bytes=2**33))
 
     entry = client.entry(run_id)
     assert (State.FAILURE, b"ValueError", 1, "w0") == (entry.state, entry.payload, entry.attempt, entry.worker)
+    assert (1.5, 1.0, 2**33) == (entry.wall_s, entry.cpu_s, entry.peak_bytes)
 
 
 def test_one_failed_item_does_not_harm_the_others_of_its_chunk(broker):

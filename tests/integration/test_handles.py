@@ -77,6 +77,24 @@ def test_counts_and_info_tell_what_it_took(app):
     assert os.getpid() not in pids
 
 
+def test_the_memory_of_a_task_is_its_own_and_not_that_of_the_one_before_it(own_hub):
+    # Given a slot in which a task has held a lot, and freed it
+    app = own_hub.app(workers=1)
+    large = app.submit(lambda: len(bytearray(200 * 2**20)))
+    assert 200 * 2**20 == large.get(20)
+
+    # When a small one follows, and one that fails while it holds a lot
+    small = app.submit(lambda: "small")
+    assert "small" == small.get(20)
+    failed = app.submit(lambda: bytearray(200 * 2**20).index(b"x"))
+    assert isinstance(failed.exception(20), ValueError)
+
+    # Then each has a peak of its own
+    assert large.info["peak_bytes"] > 200 * 2**20
+    assert 0 < small.info["peak_bytes"] < 150 * 2**20
+    assert failed.info["peak_bytes"] > 200 * 2**20
+
+
 def test_keywords_of_the_function_are_free(app):
     def function(timeout, *, label, chunksize=0):
         return timeout, label, chunksize

@@ -143,9 +143,9 @@ local function finish(run, start, stop, record, state, ending)
   local has_payload = state == SUCCESS or state == FAILURE
   local payload = has_payload and ending.payload or ''
   local wall_s = (ending.wall_s or 0) * share
-  run.log[#run.log + 1] = '\154' .. pack(start, stop, state) .. bin(payload) .. pack(
+  run.log[#run.log + 1] = '\155' .. pack(start, stop, state) .. bin(payload) .. pack(
     has_payload and start - (ending.first or 0) or 0, state ~= SUCCESS and ending.reason or '', record[ATTEMPT],
-    ending.worker or '', wall_s, (ending.cpu_s or 0) * share)
+    ending.worker or '', wall_s, (ending.cpu_s or 0) * share, ending.peak_bytes or 0)
   d.log_length = d.log_length + 1
   d.ended = d.ended + stop - start
   d.work_s = d.work_s + wall_s

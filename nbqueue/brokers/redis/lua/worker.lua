@@ -52,6 +52,7 @@ operations.s = function(id, token, item)
 end
 
 local function is_time(seconds) return seconds == seconds and math.abs(seconds) < math.huge end
+local function size_of(bytes) return type(bytes) == 'number' and bytes >= 0 and bytes < 2 ^ 53 and floor(bytes) or 0 end
 
 local function take_outcome(run, token, outcome, name)
   local kind, first = outcome[1], outcome[2]
@@ -60,13 +61,15 @@ local function take_outcome(run, token, outcome, name)
     local stop = outcome[3]
     learn(digest, stop - first, outcome[5])
     apply(run, {trigger = 'succeed', token = token}, first, stop,
-          {payload = outcome[4], first = first, worker = name, wall_s = outcome[5], cpu_s = outcome[6], count = stop - first})
+          {payload = outcome[4], first = first, worker = name, wall_s = outcome[5], cpu_s = outcome[6],
+           peak_bytes = size_of(outcome[7]), count = stop - first})
     return stop - first
   elseif kind == 'Failed' and is_time(outcome[5]) and is_time(outcome[6]) and is_time(outcome[7] or 0) then
     learn(digest, 1, outcome[5])
     apply(run, {trigger = 'fail', token = token, retryable = outcome[4], retry_after_s = outcome[7],
                 max_retries = outcome[8]}, first, first + 1,
-          {payload = outcome[3], first = first, worker = name, wall_s = outcome[5], cpu_s = outcome[6]})
+          {payload = outcome[3], first = first, worker = name, wall_s = outcome[5], cpu_s = outcome[6],
+           peak_bytes = size_of(outcome[9])})
     return 1
   elseif kind == 'Killed' then
     apply(run, {trigger = 'kill', token = token}, first, first + 1, {reason = outcome[3], worker = name})
