@@ -147,13 +147,15 @@ class WidgetCard(_Card):
             layout=ipywidgets.Layout(margin="0", width="100%", min_width="0", **place),
         )
         of = f"of {self._shown.label}"
-        self._retry_failed = _button("Retry failed", self._RETRY_PX, f"Run the failed items {of} again at its end")
+        self._retry_failed = _button(  # until something has failed
+            "Retry failed", self._RETRY_PX, f"Run the failed items {of} again at its end", display="none"
+        )
         self._cancel = _button(
             "Cancel", self._CANCEL_PX, f"Revoke the rest {of}: nothing more starts, and what runs is stopped"
         )
-        self._log = _button("Log", self._LOG_PX, f"Show or hide the last lines that the tasks {of} have printed")
-        for button in (self._retry_failed, self._log):
-            button.layout.display = "none"  # until there is something to be tried again, or to be read
+        self._log = _button(  # until something was printed
+            "Log", self._LOG_PX, f"Show or hide the last lines that the tasks {of} have printed", display="none"
+        )
         self._retry_failed.on_click(self._on_retry)
         self._cancel.on_click(self._on_cancel)
         self._log.on_click(self._on_log)
@@ -222,7 +224,7 @@ class WidgetCard(_Card):
             widget.close()
 
 
-def _button(description: str, width_px: int, tooltip: str) -> Any:
+def _button(description: str, width_px: int, tooltip: str, *, display: str = "flex") -> Any:
     import ipywidgets
 
     return ipywidgets.Button(
@@ -234,7 +236,7 @@ def _button(description: str, width_px: int, tooltip: str) -> Any:
             height="24px",
             padding="0",
             border="1px solid var(--jp-border-color2, var(--vscode-panel-border, #e0e0e0))",
-            display="flex",  # centres the word: a button's own line is higher than ours
+            display=display,  # flex centres the word: a button's own line is higher than ours
             align_items="center",
             justify_content="center",
         ),

@@ -3,7 +3,8 @@
 A kernel handles comm messages between two cells, so a Cancel button is dead while a cell waits in ``get()``. The pump
 stands in for the receiver of the shell channel, in the main thread: messages for widgets of ours are handled at once,
 all others go to ipykernel in the order in which they came, and wait there as usual. It works on ipykernel 6 and 7 and
-with any frontend, whether it uses subshells or not.
+with any frontend, whether it uses subshells or not. A page that is loaded meanwhile asks for the state of all widgets;
+that is answered, too, or its cards would say "Loading widget..." until the cell ends.
 
 Guarantees: whatever it does not know, it leaves alone. Without a kernel, off the main thread, or with a kernel that is
 made otherwise, nothing is served and nothing breaks; the interrupt button remains.
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _POLLIN = 1  # zmq.POLLIN
 _MOST_AT_ONCE = 50
+#: What a page opens to ask for the state of all widgets, when it is loaded.
+_CONTROL = "jupyter.widget.control"
 
 
 class CommPump:
@@ -39,6 +42,7 @@ class CommPump:
 
     def __init__(self) -> None:
         self._widgets: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._controls: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._kernel: Any = None
         self._stream: Any = None
         self._pass_on: Callable[[Any], Any] | None = None
@@ -98,7 +102,7 @@ class CommPump:
             stream.on_recv(self._pass_on, copy=False)
 
     def _on_message(self, frames: Any) -> None:
-        found = self._addressee(frames)
+        found = self._ours(frames)
         if found is not None:
             self._handle(*found)
             return
@@ -110,21 +114,36 @@ class CommPump:
             _running.add(task := asyncio.ensure_future(result))
             task.add_done_callback(_running.discard)
 
-    def _addressee(self, frames: Any) -> tuple[Any, Any, Any] | None:
-        """The widget, the message and its sender's address, when the message is for a widget of ours."""
+    def _ours(self, frames: Any) -> tuple[Callable[[Any], Any], Any, Any] | None:
+        """What handles the message, the message and its sender's address, when it is for us."""
         session = self._kernel.session
         try:
             address, rest = session.feed_identities(frames, copy=False)
             # The message is only looked at: a signature that was seen is refused the second time.
-            if session.unpack(rest[1].bytes)["msg_type"] != "comm_msg":
-                return None
-            widget = self._widgets.get(session.unpack(rest[4].bytes)["comm_id"])
-            return None if widget is None else (widget, session.deserialize(rest, copy=False), address)
+            kind = session.unpack(rest[1].bytes)["msg_type"]
+            handler = self._handler(kind, session.unpack(rest[4].bytes)) if kind in ("comm_msg", "comm_open") else None
+            return None if handler is None else (handler, session.deserialize(rest, copy=False), address)
         except Exception:
             return None
 
-    def _handle(self, widget: Any, message: Any, address: Any) -> None:
-        """Give the message to its widget; what the widget sends has the message as its parent, prints the cell."""
+    def _handler(self, kind: str, content: dict[str, Any]) -> Callable[[Any], Any] | None:
+        # Not comm.handle_msg: it would run the hooks of a cell's end.
+        if kind == "comm_open":
+            return self._open_control if content["target_name"] == _CONTROL else None
+        if (widget := self._widgets.get(content["comm_id"])) is not None:
+            return widget._handle_msg  # type: ignore[no-any-return]  # noqa: SLF001
+        if (control := self._controls.get(content["comm_id"])) is not None:
+            return control._msg_callback  # type: ignore[no-any-return]  # noqa: SLF001
+        return None
+
+    def _open_control(self, message: Any) -> None:
+        """Let a page ask for the state of all widgets; to answer is to read."""
+        manager, comm_id = self._kernel.comm_manager, message["content"]["comm_id"]
+        manager.comm_open(None, None, message)
+        self._controls[comm_id] = manager.get_comm(comm_id)
+
+    def _handle(self, handler: Callable[[Any], Any], message: Any, address: Any) -> None:
+        """Handle the message; what is sent meanwhile has the message as its parent, prints the cell."""
         from ipykernel.kernelbase import Kernel
 
         set_parent: Callable[..., None] = Kernel.set_parent  # published without types
@@ -133,12 +152,13 @@ class CommPump:
         try:
             set_parent(kernel, address, message, channel="shell")
             kernel._publish_status("busy", "shell")  # noqa: SLF001
-            widget._handle_msg(message)  # noqa: SLF001  # comm.handle_msg would run the hooks of a cell's end
+            handler(message)
         except Exception:
-            logger.debug("a click failed", exc_info=True)
+            logger.debug("a message for a card failed", exc_info=True)
         finally:
             kernel._publish_status("idle", "shell")  # noqa: SLF001
             set_parent(kernel, cell_address, cell, channel="shell")
+            kernel._publish_status("busy", "shell")  # noqa: SLF001  # as the cell still is; a page shows the last word
 
 
 #: Messages that were passed on and wait for the cell's end.

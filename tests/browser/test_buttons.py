@@ -36,7 +36,9 @@ def test_cancel_while_get_blocks_stops_the_run_within_two_seconds(notebook, subs
     notebook.picture(f"cancel-{subshells}-after")
 
 
-def test_cancel_while_a_remote_cell_blocks(notebook):
+@pytest.mark.parametrize("subshells", ["perCommTarget", "disabled"])
+def test_cancel_while_a_remote_cell_blocks(notebook, subshells):
+    notebook.lab.set(SUBSHELLS, commsOverSubshells=subshells)
     notebook.write("%load_ext nbqueue", "%%remote\nimport time\ntime.sleep(60)", NEXT).open().run(1).run(2)
     expect(notebook.output(2)).to_contain_text("running")
 
@@ -47,7 +49,7 @@ def test_cancel_while_a_remote_cell_blocks(notebook):
     assert time.monotonic() - clicked < 2
     notebook.run(3)
     expect(notebook.output(3)).to_contain_text("the next cell runs")
-    notebook.picture("cancel-remote-after")
+    notebook.picture(f"cancel-remote-{subshells}-after")
 
 
 @pytest.mark.parametrize("kind", ["get", "remote"])

@@ -25,6 +25,29 @@ def test_a_card_lives_on_when_the_page_is_reloaded(notebook):
     notebook.picture("reload-ended")
 
 
+@pytest.mark.parametrize("subshells", ["perCommTarget", "disabled"])
+def test_a_card_lives_on_when_the_page_is_reloaded_while_its_cell_blocks(notebook, subshells):
+    # Given a cell that waits for its run, in a notebook that was saved meanwhile
+    notebook.lab.set("@jupyterlab/apputils-extension/kernels-settings", commsOverSubshells=subshells)
+    long = "import nbqueue, time\nrun = nbqueue.map(time.sleep, [0.2] * 1000, label='naps')\nrun.get()"
+    notebook.write(long, "run.counts.revoked > 0").open().run(1)
+    expect(notebook.output(1)).to_contain_text("2 of 2 slots")
+    notebook.save()
+
+    # When the page is loaded anew, while the kernel is busy
+    notebook.open()
+
+    # Then the card goes on, and its button ends the wait
+    expect(notebook.output(1)).to_contain_text("of 2 slots")
+    notebook.button("Cancel").click()
+    expect(notebook.output(1)).to_contain_text("of 1,000 done, revoked")
+    notebook.picture("reload-blocked-ended")
+
+    # And the next cell runs
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("True")
+
+
 def test_a_saved_notebook_reads_well_without_its_kernel(notebook):
     # Given a run that has ended, and one that has not, in a notebook that is saved
     notebook.write(

@@ -101,6 +101,30 @@ def test_cells_that_wait_behind_one_that_fails_are_aborted_as_usual(kernel):
     assert "ok" == kernel.run("1 + 1")["status"]
 
 
+def test_a_page_that_is_loaded_while_a_cell_blocks_is_told_the_state_of_the_card(kernel):
+    # Given a cell that blocks
+    cell = kernel.start(MAP + "run.get()")
+    button = kernel.button("Cancel", parent=cell)
+    kernel.wait_until_shown("2 of 2 slots")
+
+    # When another page asks for the state of all widgets, as a page does when it is loaded
+    for kind, more in (
+        ("comm_open", {"target_name": "jupyter.widget.control", "data": {}}),
+        ("comm_msg", {"data": {"method": "request_states"}}),
+    ):
+        message = kernel.client.session.msg(kind, {"comm_id": "page", **more}, metadata={"version": "1.0.0"})
+        kernel.client.shell_channel.send(message)
+
+    # Then it is told at once, and the kernel is still busy
+    told = kernel.wait_for(lambda m: "states" in m["content"].get("data", {}), "the answer")["content"]["data"]
+    assert "update_states" == told["method"]
+    assert "Cancel" == told["states"][button]["state"]["description"]
+    kernel.wait_for(lambda m: m["content"].get("execution_state") == "idle", "the end of the answer")
+    kernel.wait_for(lambda m: m is kernel.heard[-1] and m["content"].get("execution_state") == "busy", "the truth")
+    kernel.click(button)
+    assert "TaskRevoked" == kernel.reply_to(cell)["ename"]
+
+
 def test_what_a_cell_prints_after_a_click_is_its_own(kernel):
     cell = kernel.start(MAP + "try:\n    run.get()\nexcept nbqueue.TaskRevoked:\n    print('stopped')")
     button = kernel.button("Cancel", parent=cell)

@@ -89,6 +89,17 @@ def test_functions_and_classes_live_in_the_notebook_afterwards(cell):
     assert ["(20, (20, 10), True)"] == values(cell("twice(1), pair.both(), type(pair) is Pair")[0])
 
 
+def test_nested_functions_keep_what_they_close_over_on_both_ways(cell):
+    cell("def outer(n):\n    def inner():\n        return n * scale\n    return inner\nscale = 2; six = outer(3)")
+
+    shown, _ = cell(
+        "%%remote\ndef twice(f):\n    def g():\n        return 2 * f()\n    return g\ntwelve = twice(six)\ntwelve()"
+    )
+
+    assert ["12"] == values(shown)
+    assert ["(120, 60)"] == values(cell("scale = 20\ntwelve(), six()")[0])
+
+
 def test_a_function_of_the_notebook_sees_what_the_cell_assigns(cell):
     cell("level = 1\ndef read(): return level")
 
