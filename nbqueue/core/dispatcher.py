@@ -17,7 +17,6 @@ from typing import assert_never
 import msgspec
 
 from nbqueue.core.audience import Audience
-from nbqueue.core.chunking import ChunkSizer
 from nbqueue.core.exchange import (
     ALL_ITEMS,
     Delivery,
@@ -32,7 +31,9 @@ from nbqueue.core.exchange import (
     WorkerInfo,
 )
 from nbqueue.core.followers import Client, notes_for
+from nbqueue.core.functions import Functions
 from nbqueue.core.inspection import Inspection
+from nbqueue.core.ledger import Ledger
 from nbqueue.core.machine import Event
 from nbqueue.core.offspring import Offspring
 from nbqueue.core.orders import Answer, Asked, Order, OrderFor
@@ -60,8 +61,6 @@ from nbqueue.core.views import chunk_views, queue_views, run_view, worker_view
 from nbqueue.core.workforce import Worker, Workforce
 
 _REVOKED_EARLY = "revoked before it started"
-#: Learnt chunk sizes are kept for this many functions.
-SIZERS_KEPT = 512
 #: Runs that are shown to who looks at the broker, the newest ones.
 RUNS_SHOWN = 10_000
 
@@ -76,14 +75,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     client_lease_s: float = 60.0  #: a client that is silent for longer is forgotten (its runs go on)
 
 
-class _Function:
-    __slots__ = ("body", "runs")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.runs = 0
-
-
 class Dispatcher:
     """All state of a broker, changed only by its methods.
 
@@ -96,8 +87,7 @@ class Dispatcher:
         self._rng = rng
         self._runs: dict[bytes, Run] = {}
         self._owners: dict[bytes, bytes] = {}
-        self._functions: dict[bytes, _Function] = {}
-        self._sizers: OrderedDict[bytes, ChunkSizer] = OrderedDict()
+        self._functions = Functions()
         self._workforce = Workforce()
         self._clients: dict[bytes, Client] = {}
         self._ready = ReadyRuns()
@@ -106,9 +96,7 @@ class Dispatcher:
         self._dirty: OrderedDict[bytes, Run] = OrderedDict()
         self._audience = Audience()
         self._effects: list[Effect] = []
-        self._accounts: dict[bytes, tuple[int, int]] = {}
-        self._open_items = 0  # of all runs together
-        self._stored_bytes = 0
+        self._ledger = Ledger()
         self._offspring = Offspring()
         self._next_token = 1
         self._looked_at: float | None = None
@@ -161,7 +149,7 @@ class Dispatcher:
             runs=[run_view(run, self._why_unserved(run), now) for run in newest][::-1],
             clients=len(self._clients),
             refused_events=sum(run.refused_events for run in self._runs.values()),
-            payload_bytes=self._stored_bytes,
+            payload_bytes=self._ledger.stored_bytes,
             chunks=chunk_views(self._workforce, self._runs, now),
             queues=queue_views(self._runs.values(), self._workforce),
             run_count=len(self._runs),
@@ -187,13 +175,8 @@ class Dispatcher:
             return self.feed(client_id, spec.run_id, blocks=blocks, closed=closed, now=now)
         if self._is_full(blocks):
             return Receipt(run_id=spec.run_id, total=0, is_full=True)
-        known_function = self._functions.get(spec.function)
-        if known_function is None:
-            if function is None:
-                return Receipt(run_id=spec.run_id, total=0, known=False)
-            known_function = self._functions[spec.function] = _Function(function)
-        known_function.runs += 1
-
+        if not self._functions.use(spec.function, function):
+            return Receipt(run_id=spec.run_id, total=0, known=False)
         run = self._runs[spec.run_id] = Run(spec, now=now)
         run.is_revoked = self._offspring.add(spec, self._runs.get(spec.parent))
         self._owners[spec.run_id] = client_id
@@ -228,20 +211,20 @@ class Dispatcher:
 
     def _is_full(self, blocks: Sequence[Block]) -> bool:
         items = sum(block.stop - block.start for block in blocks)
-        if self._open_items + items > self.limits.max_items:
+        if self._ledger.open_items + items > self.limits.max_items:
             return True
         wanted = sum(len(block.payload) for block in blocks)
-        return self._stored_bytes + wanted > self.limits.max_bytes and not self._evict(wanted)
+        return self._ledger.stored_bytes + wanted > self.limits.max_bytes and not self._evict(wanted)
 
     def _evict(self, wanted: int) -> bool:
         """Make room by forgetting finished runs that all their followers have read, oldest first."""
         for run_id, run in list(self._runs.items()):
-            if self._stored_bytes + wanted <= self.limits.max_bytes:
+            if self._ledger.stored_bytes + wanted <= self.limits.max_bytes:
                 break
             followers = [client for client in self._clients.values() if run_id in client.cursors]
             if run.is_finished and all(client.cursors[run_id] == len(run.log) for client in followers):
                 self._forget(run_id)
-        return self._stored_bytes + wanted <= self.limits.max_bytes
+        return self._ledger.stored_bytes + wanted <= self.limits.max_bytes
 
     def attach(self, client_id: bytes, run_id: bytes, *, cursor: int, output_cursor: int = 0, now: float) -> None:
         """Follow a run from an entry of its log and an event of its output on; effects bring what is there already."""
@@ -324,8 +307,7 @@ class Dispatcher:
 
     def _forget(self, run_id: bytes) -> None:
         run = self._runs.pop(run_id)
-        self._account(run_id, 0, 0)
-        del self._accounts[run_id]
+        self._ledger.close(run_id)
         self._audience.forget(run_id)
         self._effects.append(Discard(run_id.hex()))
         self._ready.discard(run, self._owners.pop(run_id, b""))
@@ -333,13 +315,10 @@ class Dispatcher:
         self._offspring.forget(run.spec)
         for client in self._clients.values():
             client.cursors.pop(run_id, None)
-        function = self._functions[run.spec.function]
-        function.runs -= 1
-        if function.runs == 0:
+        if self._functions.release(run.spec.function):
             self._forget_function(run.spec.function)
 
     def _forget_function(self, digest: bytes) -> None:
-        del self._functions[digest]
         self._effects.append(Discard(digest.hex(), digest))
         for worker in self._workforce:
             if digest in worker.functions:
@@ -437,11 +416,11 @@ class Dispatcher:
         match outcome:
             case Succeeded(start, stop, payload, wall_s, cpu_s, peak_bytes):
                 ending = Ending(payload, start, "", worker, wall_s, cpu_s, stop - start, peak_bytes)
-                self._sizer(run.spec.function).learn(stop - start, wall_s)
+                self._functions.sizer(run.spec.function).learn(stop - start, wall_s)
                 self._apply(run, Event(Trigger.SUCCEED, now, token), start, stop, ending)
             case Failed(item, record, retryable, wall_s, cpu_s, retry_after_s, max_retries, peak_bytes):
                 ending = Ending(record, item, "", worker, wall_s, cpu_s, peak_bytes=peak_bytes)
-                self._sizer(run.spec.function).learn(1, wall_s)
+                self._functions.sizer(run.spec.function).learn(1, wall_s)
                 event = Event(Trigger.FAIL, now, token, retryable, self._rng.random(), retry_after_s, max_retries)
                 self._apply(run, event, item, item + 1, ending)
             case Killed(item, reason):
@@ -572,21 +551,7 @@ class Dispatcher:
 
     def _account_for(self, run: Run) -> None:
         output_bytes = self._audience.size_bytes(run.spec.run_id)
-        self._account(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes + output_bytes)
-
-    def _account(self, run_id: bytes, open_items: int, stored_bytes: int) -> None:
-        items_before, bytes_before = self._accounts.get(run_id, (0, 0))
-        self._accounts[run_id] = open_items, stored_bytes
-        self._open_items += open_items - items_before
-        self._stored_bytes += stored_bytes - bytes_before
-
-    def _sizer(self, digest: bytes) -> ChunkSizer:
-        sizer = self._sizers.get(digest)
-        if sizer is None:
-            sizer = self._sizers[digest] = ChunkSizer()
-            if len(self._sizers) > SIZERS_KEPT:
-                self._sizers.popitem(last=False)
-        return sizer
+        self._ledger.note(run.spec.run_id, run.unfinished, run.payload_bytes + run.result_bytes + output_bytes)
 
     def _assign(self, now: float) -> None:
         """Give waiting items to slots in the order of `ReadyRuns`; a route without room does not stop the others."""
@@ -606,14 +571,14 @@ class Dispatcher:
 
     def _claim_size(self, run: Run) -> int:
         slots = self._workforce.slots_for(run.route)
-        sizer = self._sizer(run.spec.function)
+        sizer = self._functions.sizer(run.spec.function)
         return max(1, run.spec.options.chunksize or sizer.size(waiting=max(run.waiting, 1), slots=max(slots, 1)))
 
     def _has_room(self, worker: Worker, run: Run, size: int) -> bool:
         """Whether the worker may take a chunk: it has a free slot, or the chunk is short and may be fetched ahead."""
         if worker.free_slots > 0:
             return True
-        return self._sizer(run.spec.function).is_short(size) and self._may_fetch_ahead(worker)
+        return self._functions.sizer(run.spec.function).is_short(size) and self._may_fetch_ahead(worker)
 
     def _claim(self, run: Run, worker: Worker, size: int, now: float) -> bool:
         """Give the worker a chunk of the run; False when nothing of it waits."""
@@ -632,7 +597,7 @@ class Dispatcher:
         """Whether the worker may hold one more chunk than it has slots: only behind chunks that are short, too."""
         return worker.free_slots > -worker.info.prefetch and all(
             claim.run_id in self._runs
-            and self._sizer(self._runs[claim.run_id].spec.function).is_short(claim.stop - claim.start)
+            and self._functions.sizer(self._runs[claim.run_id].spec.function).is_short(claim.stop - claim.start)
             for claim in worker.claims.values()
         )
 
@@ -648,7 +613,7 @@ class Dispatcher:
             stop=claim.stop,
             attempt=claim.attempt,
             digest=digest,
-            function=self._functions[digest].body if is_new else None,
+            function=self._functions.body(digest) if is_new else None,
             blocks=run.blocks(claim.start, claim.stop),
             environment=run.spec.environment,
             limits=run.spec.options.limits,

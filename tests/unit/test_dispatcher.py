@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from nbqueue.core.dispatcher import SIZERS_KEPT, Dispatcher, Limits
+from nbqueue.core.dispatcher import Dispatcher, Limits
 from nbqueue.core.exchange import Delivery, Discard, ToWorker, WorkerInfo
+from nbqueue.core.functions import SIZERS_KEPT
 from nbqueue.core.task import Block, RunSpec, Succeeded, TaskOptions
 
 CLIENT, WORKER = b"c" * 16, b"w" * 16
