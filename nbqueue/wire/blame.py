@@ -15,9 +15,8 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from nbqueue.errors import NotSerializable
+from nbqueue.wire.pickler import Pickler
 
 __all__ = [
     "Blame",
@@ -149,7 +148,7 @@ class _Nowhere:
 
 def _problem(value: Any) -> Exception | None:
     try:
-        cloudpickle.Pickler(_Nowhere(), protocol=5, buffer_callback=lambda _: False).dump(value)
+        Pickler(_Nowhere(), protocol=5, buffer_callback=lambda _: False).dump(value)
     except Exception as error:
         return error
     return None
@@ -275,7 +274,7 @@ class _Counting(_Nowhere):
 def pickled_bytes(value: Any) -> int:
     """How large *value* is on the wire; nothing is copied to find out. Raises what pickling raises."""
     file = _Counting()
-    cloudpickle.Pickler(file, protocol=5, buffer_callback=file.add).dump(value)
+    Pickler(file, protocol=5, buffer_callback=file.add).dump(value)
     return file.size
 
 

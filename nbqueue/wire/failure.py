@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-import cloudpickle
 import msgspec
 
 from nbqueue.errors import RemoteError
+from nbqueue.wire.pickler import dumps
 from nbqueue.wire.traces import FrameRecord, Sources, make_trace, take_frames, take_sources, theirs
 
 #: A traceback's text is cut to its head and tail beyond this.
@@ -174,7 +174,7 @@ def _pickle_if_it_survives(error: BaseException) -> bytes | None:
 def _there_and_back(value: object) -> tuple[bytes | None, Any]:
     """A pickle, and what comes out of it; None when it cannot be made or read."""
     try:
-        pickled: bytes = cloudpickle.dumps(value, protocol=5)
+        pickled = dumps(value)
         return pickled, pickle.loads(pickled)
     except Exception:
         return None, None

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-import cloudpickle
-
 from nbqueue.wire.blobs import Buffer
+from nbqueue.wire.pickler import Pickler
 
 _target: ContextVar[dict[str, Any] | None] = ContextVar("nbqueue_namespace", default=None)
 
@@ -58,7 +57,7 @@ def pack_names(values: Mapping[str, Any], namespace: dict[str, Any]) -> PackedNa
     """
     buffers: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
-    pickler = cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append)
+    pickler = Pickler(file, protocol=5, buffer_callback=buffers.append)
     pickler.globals_ref[id(namespace)] = _Here()
     pickler.dump(dict(values))
     return PackedNames([file.getbuffer(), *(buffer.raw() for buffer in buffers)])

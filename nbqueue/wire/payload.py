@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-import cloudpickle
 import msgspec
 
 from nbqueue.core.task import Block
 from nbqueue.errors import NotSerializable, ProtocolError
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore, Buffer
+from nbqueue.wire.pickler import dumps
 
 #: Buffers below this are copied into the pickle: a frame of their own would cost more.
 OUT_OF_BAND_BYTES = 64 * 1024
@@ -66,7 +66,7 @@ def pickle_parts(value: Any) -> list[Buffer]:
         return False
 
     try:
-        pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=take)
+        pickled = dumps(value, buffer_callback=take)
     except Exception as error:
         from nbqueue.wire.blame import blame  # looks into code and frames, which only this case needs
 
