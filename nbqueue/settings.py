@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import math
@@ -159,6 +160,7 @@ def shown_url(url: str) -> str:
     return f"{scheme}{slashes}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{tail}"
 
 
+@functools.lru_cache(maxsize=16)  # asked with every call
 def is_on_this_machine(url: str) -> bool:
     """Whether the address is one that only this machine can mean."""
     if url == "embedded" or "unix" in url.partition("://")[0]:

@@ -72,6 +72,11 @@ class ClientPort(Port):
             not lost by the end of this process. This client follows the run from its first log entry on.
         """
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or still to be sent, so that `submit_now` is worth a try; for any thread."""
+        return False
+
     def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
         """`submit` from any thread, without waiting for the port's own: a wake-up less for a single task.
 

@@ -74,6 +74,7 @@ class SealedClientPort(ClientPort):
         self._client_id = client_id
         self._sealer = sealer
         self._specs = specs
+        self._last_function = (b"", b"")  # its digest and what was sealed
         self._overhead_bytes = 0  # by which received payloads were longer than what the client saw of them
 
     def fileno(self) -> int:
@@ -91,11 +92,27 @@ class SealedClientPort(ClientPort):
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.submit`."""
         self._specs[spec.run_id] = spec
-        sealed = None
-        if function is not None:
-            # Without a limit in time: nobody runs it but for a task that has one.
-            sealed = self._sealer.seal(Header(kind="function", function=spec.function), function)
+        sealed = None if function is None else self._seal_function(spec.function, function)
         self._port.submit(spec, function=sealed, blocks=self._seal_blocks(spec, blocks), closed=closed)
+
+    @property
+    def is_idle(self) -> bool:
+        """See `ClientPort.is_idle`."""
+        return self._port.is_idle
+
+    def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
+        """See `ClientPort.submit_now`; nothing is sealed in vain while the port has something to do."""
+        if not self._port.is_idle:
+            return False
+        self._specs[spec.run_id] = spec
+        sealed, sealed_blocks = self._seal_function(spec.function, function), self._seal_blocks(spec, blocks)
+        return self._port.submit_now(spec, function=sealed, blocks=sealed_blocks, closed=closed)
+
+    def _seal_function(self, digest: bytes, function: bytes) -> bytes:
+        """Without a limit in time, so once for all runs: nobody runs it but for a task that has one."""
+        if self._last_function[0] != digest:
+            self._last_function = digest, self._sealer.seal(Header(kind="function", function=digest), function)
+        return self._last_function[1]
 
     def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.feed`."""

@@ -91,3 +91,26 @@ def test_a_function_outlives_a_forgotten_run_while_another_one_needs_it(broker):
     # Then a new supervisor still gets it for the second
     worker.leave()
     assert b"text" == broker.worker().claim().function
+
+
+def test_a_large_function_that_was_forgotten_may_be_submitted_again(broker):
+    # Given a broker that has forgotten a function, which its client need not know
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit(body=b"f" * 10_000)
+    finish(worker)
+    client.forget(run_id)
+    worker.settle()
+
+    # When the client submits another run of it, then that runs
+    client.submit(body=b"f" * 10_000)
+    assert b"f" * 10_000 == worker.claim().function
+
+
+def test_runs_of_many_kinds_keep_what_each_has_asked_for(broker):
+    client, worker = broker.client(), broker.worker(slots=300)
+    for number in range(300):
+        client.submit(label=f"kind {number}", function=b"digest %d" % number, body=b"function %d" % number)
+
+    assert {(f"kind {number}", b"digest %d" % number, b"function %d" % number) for number in range(300)} == {
+        (delivery.label, delivery.digest, delivery.function) for delivery in worker.claims()
+    }

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -117,6 +118,19 @@ def test_single_tasks_and_maps_run_on_workers_elsewhere(site):
 
     assert 42 == app.submit(double, 21).get(timeout=30)
     assert [2 * number for number in range(20_000)] == app.map(double, range(20_000), progress=False).get(timeout=30)
+
+
+@pytest.mark.timeout(60)
+def test_threads_may_submit_at_the_same_time(site):
+    app = site.app()
+
+    def submit_and_wait(number):
+        return [app.submit(double, number + index).get(timeout=30) for index in range(50)]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(submit_and_wait, range(0, 800, 100)))
+
+    assert [[2 * (number + index) for index in range(50)] for number in range(0, 800, 100)] == found
 
 
 @pytest.mark.timeout(60)

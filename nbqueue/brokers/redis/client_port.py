@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from nbqueue.brokers.base import ClientPort
 from nbqueue.brokers.redis import operations
 from nbqueue.brokers.redis.follow import Follow
-from nbqueue.brokers.redis.operations import Crew, News
+from nbqueue.brokers.redis.operations import Crew, News, TakenItems
 from nbqueue.brokers.redis.output_reader import OutputReader
 from nbqueue.brokers.redis.session import Operation, Session
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
@@ -16,7 +16,7 @@ from nbqueue.core.followers import NOTE_WINDOW_BYTES, NOTE_WINDOW_ENTRIES
 from nbqueue.core.orders import Order
 from nbqueue.core.progress import Counts
 from nbqueue.core.routing import DEFAULT_OFFER, Offer, Route
-from nbqueue.core.task import GENTLY, Block, Entry, Manner, RunSpec
+from nbqueue.core.task import GENTLY, Block, Entry, Manner, RunSpec, TaskOptions
 from nbqueue.wire.messages import (
     Answered,
     Inspected,
@@ -32,6 +32,9 @@ from nbqueue.wire.messages import (
 
 #: Of a log, so much is read in one go.
 PAGE_BYTES = 4 * 2**20
+#: A function is brought again unless the server has it; one that is small always, in case it was forgotten meanwhile.
+SMALL_FUNCTION_BYTES = 2048
+BROUGHT_REMEMBERED = 4096
 #: When workers come or go, so many runs are asked after; a message that is late can delay, never hang.
 ASKED_AFTER = 512
 #: What is still to be said when a port is closed has so long.
@@ -49,6 +52,9 @@ class RedisClientPort(ClientPort):
         self._read: set[bytes] = set()  # finished runs of which everything was handed out
         self._printed = OutputReader(self._read_output, self._tell_output)
         self._messages: list[ToClientPeer] = []
+        self._brought: set[bytes] = set()  # functions that the server has
+        self._last_kind: tuple[bytes, str, bytes, TaskOptions] | None = None
+        self._last_asked = b""
         self._sent_entries = self._acked_entries = 0
         self._sent_bytes = self._acked_bytes = 0
         self._taken_bytes = 0  # of output, since the server was last told so
@@ -72,29 +78,58 @@ class RedisClientPort(ClientPort):
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
+    @property
+    def is_idle(self) -> bool:
+        """See `ClientPort.is_idle`."""
+        return self._session.is_idle
+
     def submit(self, spec: RunSpec, *, function: bytes | None, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.submit`."""
-        follow = self._follows.get(spec.run_id)
-        if follow is None:
+        self._session.ask(self._submission(spec, function, blocks, closed=closed))
+
+    def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
+        """See `ClientPort.submit_now`."""
+        return self.is_idle and self._session.ask_now(self._submission(spec, function, blocks, closed=closed))
+
+    def _submission(self, spec: RunSpec, function: bytes | None, blocks: Sequence[Block], *, closed: bool) -> Operation:
+        if spec.run_id not in self._follows:
             self._follows[spec.run_id] = Follow(0, spec.options.route)
-        self._offer(spec.run_id, operations.submit(self._id, spec, function, blocks, closed=closed))
+        # More items of a run that is not closed may follow this at once, so it must not be refused for its function.
+        is_left_out = closed and spec.function in self._brought and len(function or b"") > SMALL_FUNCTION_BYTES
+        kind = (spec.function, spec.label, spec.environment, spec.options)
+        if kind != self._last_kind:
+            self._last_kind, self._last_asked = kind, operations.asked(self._id, spec)
+        body = operations.submit(
+            self._id, spec, self._last_asked, None if is_left_out else function, blocks, closed=closed
+        )
+
+        def answered(taken: TakenItems) -> None:
+            if is_left_out and not taken.known:  # the last run that used the function was forgotten meanwhile
+                self._brought.discard(spec.function)
+                self._session.ask(self._submission(spec, function, blocks, closed=closed))
+                return
+            if len(self._brought) >= BROUGHT_REMEMBERED:
+                self._brought.clear()
+            if taken.known and not taken.is_full:
+                self._brought.add(spec.function)
+            self._give_receipt(spec.run_id, taken)
+
+        return self._offer(spec.run_id, body, answered)
 
     def feed(self, run_id: bytes, *, blocks: Sequence[Block], closed: bool) -> None:
         """See `ClientPort.feed`."""
-        self._offer(run_id, operations.feed(self._id, run_id, blocks, closed=closed))
+        body = operations.feed(self._id, run_id, blocks, closed=closed)
+        self._session.ask(self._offer(run_id, body, lambda taken: self._give_receipt(run_id, taken)))
 
-    def _offer(self, run_id: bytes, body: bytes) -> None:
-        def answered(reply: bytes) -> None:
-            taken = operations.decode_taken(reply)
-            receipt = Receipt(
-                run_id=run_id, total=taken.total, is_full=taken.is_full, known=taken.known, slots=taken.slots
-            )
-            self._messages.append(ReceiptMessage(receipt))
-
+    def _offer(self, run_id: bytes, body: bytes, answered: Callable[[TakenItems], None]) -> Operation:
         def refused() -> None:
             self._messages.append(ReceiptMessage(Receipt(run_id=run_id, total=0, is_full=True)))
 
-        self._session.ask(Operation("submit", body, answered, refused))
+        return Operation("submit", body, lambda reply: answered(operations.decode_taken(reply)), refused)
+
+    def _give_receipt(self, run_id: bytes, taken: TakenItems) -> None:
+        receipt = Receipt(run_id=run_id, total=taken.total, is_full=taken.is_full, known=taken.known, slots=taken.slots)
+        self._messages.append(ReceiptMessage(receipt))
 
     def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
         """See `ClientPort.attach`."""
@@ -198,6 +233,7 @@ class RedisClientPort(ClientPort):
     def on_reconnected(self, *, is_same_server: bool) -> None:
         """See `session.Listener`: what was told meanwhile is read from the logs."""
         if not is_same_server:
+            self._brought.clear()
             self._printed.begin_anew()
         for run_id, follow in list(self._follows.items()):
             if not is_same_server:

@@ -127,6 +127,7 @@ class Crew:
 
     def __init__(self, members: Sequence[CrewMember] = ()) -> None:
         self._members = members
+        self._slots: dict[Route, int] = {}  # for each route that was asked for
 
     @property
     def slots(self) -> int:
@@ -135,7 +136,10 @@ class Crew:
 
     def slots_for(self, route: Route) -> int:
         """Of those who may run what asks for *route*."""
-        return sum(member.slots for member in self._members if serves(member.offer, route))
+        found = self._slots.get(route)
+        if found is None:
+            found = self._slots[route] = sum(member.slots for member in self._members if serves(member.offer, route))
+        return found
 
     def why_unserved(self, route: Route) -> str:
         """See `routing.why_unserved`."""
@@ -145,23 +149,18 @@ class Crew:
 # -- clients -----------------------------------------------------------------------------------------------------------
 
 
-def submit(client_id: bytes, spec: RunSpec, function: bytes | None, blocks: Sequence[Block], *, closed: bool) -> bytes:
-    """A run and its first items."""
-    return encode(
-        [
-            "s",
-            client_id,
-            spec.run_id,
-            spec.function,
-            spec.label,
-            spec.environment,
-            _options(spec.options),
-            function,
-            blocks,
-            closed,
-            [spec.parent or False, spec.parent_item, spec.depth] if spec.parent or spec.depth else False,
-        ]
-    )
+def asked(client_id: bytes, spec: RunSpec) -> bytes:
+    """What runs of one kind have in common; the server reads it once for all of them."""
+    return encode([spec.function, spec.label, spec.environment, client_id, _options(spec.options)])
+
+
+def submit(
+    client_id: bytes, spec: RunSpec, kind: bytes, function: bytes | None, blocks: Sequence[Block], *, closed: bool
+) -> bytes:
+    """A run and its first items; *kind* is what `asked` has made of it."""
+    family = [spec.parent or False, spec.parent_item, spec.depth] if spec.parent or spec.depth else False
+    flat = [(block.start, block.stop, block.payload) for block in blocks]
+    return bytes(_pack(["s", client_id, spec.run_id, kind, function, flat, closed, family]))
 
 
 def _options(options: TaskOptions) -> list[Any]:

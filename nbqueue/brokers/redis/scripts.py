@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 #: Parts that every script begins with, in order; then comes its own, then the frame.
-_PARTS = ("base", "items", "machine", "runs", "output", "workers", "turns", "clients", "leases")
+_PARTS = ("base", "items", "machine", "runs", "output", "workers", "ledger", "turns", "clients", "leases")
 _FRAME = "end"
 #: What each script does is told at the head of its file. `submit` alone may be refused for want of memory.
 NAMES = ("submit", "client", "worker", "tick")

@@ -137,7 +137,7 @@ def connect(address: Address, load: ScriptLoader = load_scripts) -> Opened:
 
 
 class Session:
-    """See the module. Belongs to one thread; `fileno` and `pump` make up its life."""
+    """See the module. Belongs to one thread, `ask_now` and `wake` excepted; `fileno` and `pump` make up its life."""
 
     def __init__(
         self,
@@ -161,6 +161,7 @@ class Session:
         self._listener = listener
         self._tick_s = tick_s
         self._load = load
+        self._turn = threading.Lock()  # held by whoever sends or receives
         self._queue: deque[Operation] = deque()
         self._under_way: list[Operation] = []
         self._heard_at = self._adopted_at = time.monotonic()
@@ -174,6 +175,8 @@ class Session:
         self._opened: Opened | BaseException | None = None
         self._is_closed = False
         self._is_refused = False  # scripts have to be loaded again
+        self._waits_for_room = False  # to write
+        self._is_woken = False
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
@@ -212,21 +215,46 @@ class Session:
         """Queue an operation for the next `pump`."""
         self._queue.append(operation)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `ask_now` would send at once; may be asked by any thread."""
+        return self._pair is not None and self.is_quiet and self._retry_at is None
+
+    def ask_now(self, operation: Operation) -> bool:
+        """Send an operation at once, from any thread, unless others are under way; whether that was done."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._pair is None or not self.is_idle:
+                return False
+            self._under_way.append(operation)
+            try:
+                self._send_call()
+            except ChannelClosed:
+                self.wake()  # its owner finds out, and sends it on the next connection
+            if self._pair.commands.has_unsent:
+                self.wake()
+            return True
+        finally:
+            self._turn.release()
+
     def wake(self) -> None:
         """Make `fileno` readable; may be called by any thread."""
         try:
             os.write(self._wake_writer, b"!")
         except OSError:
             pass  # full of wake-ups already, or closed
+        self._is_woken = True  # not before: who finds nothing to read would take the next wake-up for none
 
     def flush(self) -> None:
         """Send what was asked, unless an answer is outstanding: then it goes out with that. Raises as `pump` does."""
-        if self._pair is not None:
-            try:
-                self._flush(time.monotonic())
-                self._watch(self._pair)
-            except ChannelClosed as error:
-                self._lose(str(error))
+        with self._turn:
+            if self._pair is not None:
+                try:
+                    self._flush(time.monotonic())
+                    self._watch(self._pair)
+                except ChannelClosed as error:
+                    self._lose(str(error))
 
     def pump(self) -> None:
         """Send what was asked, take what has arrived, look at the clock; never blocks.
@@ -234,19 +262,20 @@ class Session:
         Raises:
             BrokerUnavailable: The server could not be reached for long, or a script failed there.
         """
-        now = time.monotonic()
-        self._drain_wakes()
-        if self._pair is None:
-            self._take_opened(now)
-        if self._pair is not None:
-            try:
-                self._flush(now)
-                self._receive(self._pair, now)
-                self._look_at_the_clock(now)
-                self._flush(now)
-                self._watch(self._pair)
-            except ChannelClosed as error:
-                self._lose(str(error))
+        with self._turn:
+            now = time.monotonic()
+            self._drain_wakes()
+            if self._pair is None:
+                self._take_opened(now)
+            if self._pair is not None:
+                try:
+                    self._flush(now)
+                    self._receive(self._pair, now)
+                    self._look_at_the_clock(now)
+                    self._flush(now)
+                    self._watch(self._pair)
+                except ChannelClosed as error:
+                    self._lose(str(error))
 
     def finish(self, timeout_s: float) -> bool:
         """Wait until all that was asked is answered; False when that took too long."""
@@ -418,7 +447,7 @@ class Session:
         self._pair, self._info = pair, pair.info
         self._lost_at = None
         self._heard_at = self._adopted_at = now
-        self._last_entry, self._untrimmed, self._is_refused = "0-0", 0, False
+        self._last_entry, self._untrimmed, self._is_refused, self._waits_for_room = "0-0", 0, False, False
         for channel in (pair.commands, pair.news):
             self._selector.register(channel, selectors.EVENT_READ)
         again, self._under_way = self._under_way, []
@@ -479,14 +508,21 @@ class Session:
 
     def _watch(self, pair: Opened) -> None:
         """Wait for room to write only while something is unsent."""
+        if not (self._waits_for_room or pair.commands.has_unsent or pair.news.has_unsent):
+            return
+        self._waits_for_room = False
         for channel in (pair.commands, pair.news):
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.has_unsent else 0)
             if channel.has_unsent:
                 channel.flush()
+            self._waits_for_room = self._waits_for_room or channel.has_unsent
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.has_unsent else 0)
             if self._selector.get_key(channel).events != wanted:
                 self._selector.modify(channel, wanted)
 
     def _drain_wakes(self) -> None:
+        if not self._is_woken:
+            return
+        self._is_woken = False
         try:
             while os.read(self._wake_reader, 4096):
                 pass

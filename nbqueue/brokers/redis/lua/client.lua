@@ -155,7 +155,7 @@ end
 
 local function run_view(run) -- id, label, counts, age_s, finished, queue, tags, priority, scheduled
   local spec, c = spec_of(run), run.counts
-  return '\153' .. bin(run.id) .. pack(spec.label) .. counts_of(run) .. pack(now - spec.submitted_at)
+  return '\153' .. bin(run.id) .. pack(spec.label) .. counts_of(run) .. pack(now - run.d.submitted_at)
     .. bool(is_finished(run)) .. pack(spec.queue, spec.tags, spec.priority, c[SCHEDULED] + c[RETRY])
 end
 

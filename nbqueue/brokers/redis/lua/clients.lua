@@ -64,13 +64,15 @@ changed = function(run, is_silent)
   if is_finished(run) and run.d.finished_at == 0 then
     run.d.finished_at = max(now, 1e-6)
     local spec = spec_of(run)
-    call('ZADD', P .. 'ends', string.format('%.6f', now + spec.result_expires_s), run.id .. spec.digest)
+    add_to_index('ends', run.id .. spec.digest, spec.result_expires_s)
   end
   if is_waiting(run) and run.d.is_ready == 0 then newly_ready[#newly_ready + 1] = run end
 end
 
+local ONE_DONE = '\134\165total\1\166closed\195\164done\1\166failed\0\167revoked\0\167running\0'
 local function counts_of(run)
   local c = run.counts
+  if run.d.total == 1 and run.d.closed == 1 and c[SUCCESS] == 1 then return ONE_DONE end -- what is told most often
   return '\134\165total' .. pack(run.d.total) .. '\166closed' .. bool(run.d.closed == 1) .. '\164done' .. pack(c[SUCCESS])
     .. '\166failed' .. pack(c[FAILURE] + c[LOST] + c[EXPIRED]) .. '\167revoked' .. pack(c[REVOKED])
     .. '\167running' .. pack(c[RECEIVED] + c[STARTED])
@@ -81,7 +83,8 @@ end
 local function news(run, cursor, entries)
   local spec = spec_of(run)
   return '\155' .. bin(run.id) .. pack(cursor) .. array(#entries) .. table.concat(entries) .. counts_of(run)
-    .. bool(is_finished(run)) .. pack(run.d.work_s, run.d.log_length, spec.queue, spec.tags, run.d.remarks or {}, run.d.output_end)
+    .. bool(is_finished(run)) .. pack(run.d.work_s, run.d.log_length) .. spec.place
+    .. (run.d.remarks and pack(run.d.remarks) or '\144') .. pack(run.d.output_end)
 end
 
 local function notify(run)
@@ -131,15 +134,6 @@ end
 
 local function children_key(id) return P .. 'c:' .. id end -- runs that were submitted inside a run -> item
 
-local function forget_function(digest)
-  call('HDEL', P .. 'functions', digest)
-  for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
-    if call('SREM', worker_key(id) .. ':f', digest) == 1 then
-      tell_worker(load_worker(id), '\146\169Forgotten\129\167digests\145' .. bin(digest))
-    end
-  end
-end
-
 local function forget_client(id)
   call('ZREM', P .. 'clients', id)
   call('HDEL', P .. 'printed', id)
@@ -151,14 +145,14 @@ local function forget_run(run)
   if run.d.is_ready == 1 then leave_line(run) end
   G.items = G.items - run.items_before
   G.bytes = G.bytes - run.bytes_before
-  call('UNLINK', run.key, P .. 'l:' .. run.id, queue_key(run), block_index(run))
+  drop_key(run.key)
+  if run.d.log_length > 0 then drop_key(P .. 'l:' .. run.id) end
+  if run.d.queued > 0 then drop_key(queue_key(run)) end
+  if run.d.blocks > 1 then drop_key(block_index(run)) end
   if run.d.output_end > 0 then forget_output(run) end
-  if spec_of(run).parent then call('HDEL', children_key(spec_of(run).parent), run.id) end
-  call('ZREM', P .. 'runs', run.id)
-  call('ZREM', P .. 'ends', run.id .. digest)
+  if run.d.parent then call('HDEL', children_key(run.d.parent), run.id) end
+  drop_from_index('runs', run.id)
+  drop_from_index('ends', run.id .. digest)
   runs[run.id] = false
-  if call('HINCRBY', P .. 'uses', digest, -1) <= 0 then
-    call('HDEL', P .. 'uses', digest)
-    forget_function(digest)
-  end
+  leave_function(digest)
 end

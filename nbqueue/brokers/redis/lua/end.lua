@@ -18,6 +18,7 @@ local function wake_what_is_due()
 end
 
 local function save_all()
+  drop_what_is_gone()
   for _, id in ipairs(run_order) do
     local run = runs[id]
     if run and run.is_touched then
@@ -34,6 +35,7 @@ local function save_all()
     end
   end
   save_notes()
+  save_ledger()
   for _, worker in pairs(workers) do
     if worker then save_worker(worker) end
   end

@@ -22,42 +22,24 @@ local function with(record, changes)
   return copy
 end
 
--- A page is a list of {stop, record}; in the store, it is flat.
+-- A page is a list of {stop, record}; the first one is kept with the run.
 local function page_of(run, k)
   local page = run.pages[k]
   if page then return page end
-  local flat
   if k == 0 then
-    flat = run.d.page
+    page = run.d.page
   else
     local raw = call('HGET', run.key, 'p' .. k)
-    flat = raw and unpack_one(raw)
+    page = raw and unpack_one(raw)
   end
-  page = {}
-  if flat then
-    for i = 1, #flat, FIELDS + 1 do
-      local record = {}
-      for j = 1, FIELDS do record[j] = flat[i + j] end
-      page[#page + 1] = {flat[i], record}
-    end
-  else
-    page[1] = {(k + 1) * PAGE_ITEMS, PRISTINE}
-  end
+  page = page or {{(k + 1) * PAGE_ITEMS, PRISTINE}}
   run.pages[k] = page
   return page
 end
 
-local function flat_page(page)
-  local flat = {}
-  for _, segment in ipairs(page) do
-    flat[#flat + 1] = segment[1]
-    for i = 1, FIELDS do flat[#flat + 1] = segment[2][i] end
-  end
-  return flat
-end
-
 -- Maximal ranges of equal records within start to stop, in order, cut at these bounds: {{first, last, record}, ...}
 local function segments(run, start, stop)
+  if run.d.total == 1 then return start < 1 and stop > 0 and {{0, 1, page_of(run, 0)[1][2]}} or {} end
   start, stop = max(start, 0), min(stop, run.d.total)
   local found, n = {}, 0
   while start < stop do
@@ -104,6 +86,10 @@ end
 
 -- Give the items start to stop, which the run has, the record.
 local function set_items(run, start, stop, record)
+  if run.d.total == 1 and run.d.closed == 1 then
+    run.pages[0], run.dirty_pages[0] = {{PAGE_ITEMS, record}}, true
+    return
+  end
   while start < stop do
     local k = floor(start / PAGE_ITEMS)
     local last = min(stop, (k + 1) * PAGE_ITEMS)

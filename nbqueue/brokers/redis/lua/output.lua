@@ -1,7 +1,7 @@
 -- What tasks print: a stream of numbered events for each run, apart from its results, which it must never hold up. Of each
 -- item, and of the whole run, the beginning and the end are kept, text and displays ('t', 'd') apart, as in core/output.py.
 local keep_event, save_windows, output_note, output_page, forget_output
-do -- a chunk may have 200 local names, so this part keeps its own to itself
+do -- the rest is this part's own: a chunk may have 200 local names
   local EVENT_BYTES = 128 -- what an event costs beside what it holds
   local ITEM_LIMIT = {t = 131072, d = 8388608}
   local RUN_LIMIT = {t = 4194304, d = 16777216}

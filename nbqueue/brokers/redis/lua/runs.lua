@@ -3,18 +3,21 @@ local runs      -- id -> run, or false when there is none
 local run_order -- ids in the order in which they were first touched
 resets[#resets + 1] = function() runs, run_order = {}, {} end
 
-local FIGURES = {
-  'total', 'closed', 'is_revoked', 'log_length', 'work_s', 'payload_bytes', 'result_bytes', 'finished_at', 'is_ready',
-  'head_start', 'head_stop', 'queued', 'ended', 'followers', 'blocks', 'block_stop', 'block_open', 'block_bytes', 'page', 'remarks',
-  'output_end', 'output_bytes',
-}
-local FIRST_COUNT = #FIGURES + 1
+-- Figures of a run. Stored are those that are not as they begin, which of a single task are few.
+local FIGURES = {__index = {
+  total = 0, closed = 0, is_revoked = 0, log_length = 0, work_s = 0, payload_bytes = 0, result_bytes = 0, finished_at = 0,
+  is_ready = 0, head_start = 0, head_stop = 0, queued = 0, ended = 0, followers = '', blocks = 0, page = false, remarks = false,
+  output_end = 0, output_bytes = 0, submitted_at = 0, parent = false, depth = 0,
+}}
+local COUNTS = {__index = {}} -- items by state
+for state = SCHEDULED, EXPIRED do COUNTS.__index[state] = 0 end
 
 local function bytes_of(d) return d.payload_bytes + d.result_bytes + d.output_bytes end
 
-local function new_run(id, d, counts, spec)
-  local run = {id = id, key = P .. 'r:' .. id, d = d, counts = counts, spec = spec, pages = {}, dirty_pages = {},
-               new_blocks = {}, log = {}, log_before = d.log_length}
+local function new_run(id, d, spec)
+  setmetatable(d, FIGURES)
+  local run = {id = id, key = P .. 'r:' .. id, d = d, counts = setmetatable(d.counts, COUNTS), asked = spec, pages = {},
+               dirty_pages = {}, new_blocks = {}, log = {}, log_before = d.log_length}
   run.items_before = d.total - d.ended
   run.bytes_before = bytes_of(d)
   runs[id] = run
@@ -30,31 +33,38 @@ local function load_run(id)
     runs[id] = false
     return false
   end
-  local flat, d, counts = unpack_one(found[1]), {}, {}
-  for i, name in ipairs(FIGURES) do d[name] = flat[i] end
-  for state = SCHEDULED, EXPIRED do counts[state] = flat[FIRST_COUNT + state] end
-  return new_run(id, d, counts, found[2])
+  return new_run(id, unpack_one(found[1]), found[2])
 end
 
--- digest, label, environment, owner, submitted_at, options, family: the run and item in which it was submitted, and how deep
--- that is in others; false: in none
+-- What was asked for: digest, label, environment, owner, options. Most tasks are of few kinds, so what was read is kept, even
+-- beyond the call; it depends on nothing else.
+local KINDS_KEPT = 256
+local kinds, kinds_count = {}, 0
+
 local function spec_of(run)
-  if type(run.spec) == 'string' then
-    local flat = unpack_one(run.spec)
-    local options, family = flat[6], flat[7]
-    run.spec = {
-      digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4], submitted_at = flat[5],
+  if run.spec then return run.spec end
+  local spec = kinds[run.asked]
+  if not spec then
+    local flat = unpack_one(run.asked)
+    local options = flat[5]
+    spec = {
+      digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4],
       max_retries = options[1], backoff_s = options[2], backoff_max_s = options[3], jitter = options[4],
       max_lost = options[5], strict_fence = options[6], priority = options[7], countdown_s = options[8],
       expires_s = options[9], chunksize = options[10], result_expires_s = options[11], queue = options[12],
-      tags = options[13], limits = options[14], parent = family and family[1], depth = family and family[3] or 0,
+      tags = options[13], limits = options[14], route = pack({options[12], options[13]}),
+      lane = pack({options[7], options[12], options[13]}), place = pack(options[12], options[13]),
     }
+    if kinds_count >= KINDS_KEPT then kinds, kinds_count = {}, 0 end
+    kinds[run.asked], kinds_count = spec, kinds_count + 1
   end
-  return run.spec
+  run.spec = spec
+  return spec
 end
 
 local function is_finished(run) return run.d.closed == 1 and run.d.ended == run.d.total end
 local function is_waiting(run) return run.counts[PENDING] > 0 end
+local function is_with_workers(run) return run.counts[RECEIVED] > 0 or run.counts[STARTED] > 0 end
 
 local function account(run)
   local items, bytes = run.d.total - run.d.ended, bytes_of(run.d)
@@ -63,13 +73,13 @@ local function account(run)
   run.items_before, run.bytes_before = items, bytes
 end
 
--- Payload blocks. The only one of a short run is described with the run; several have an index, whose members say
--- "start stop bytes", and counts of the items that have not ended.
+-- Payload blocks. The only one of a short run is all that it has; several have an index, whose members say "start stop bytes",
+-- and counts of the items that have not ended.
 local function block_index(run) return P .. 'k:' .. run.id end
 
 local function blocks_of(run, start, stop)
   local d = run.d
-  if d.blocks <= 1 then return {{0, d.block_stop, d.block_bytes}} end
+  if d.blocks <= 1 then return {{0, d.total, d.payload_bytes}} end
   local members = call('ZREVRANGEBYSCORE', block_index(run), start, 0, 'LIMIT', 0, 1)
   for _, member in ipairs(call('ZRANGEBYSCORE', block_index(run), '(' .. start, '(' .. stop)) do
     members[#members + 1] = member
@@ -91,10 +101,8 @@ local function add_block(run, start, stop, payload)
   local d = run.d
   run.new_blocks[#run.new_blocks + 1] = 'b' .. start
   run.new_blocks[#run.new_blocks + 1] = payload
-  if d.blocks == 0 then
-    d.block_stop, d.block_bytes, d.block_open = stop, #payload, stop - start
-  else
-    if d.blocks == 1 then index_block(run, 0, d.block_stop, d.block_bytes, d.block_open) end
+  if d.blocks > 0 then
+    if d.blocks == 1 then index_block(run, 0, d.total, d.payload_bytes, d.total - d.ended) end
     index_block(run, start, stop, #payload, stop - start)
   end
   d.blocks = d.blocks + 1
@@ -119,9 +127,8 @@ end
 local function free_blocks(run, start, stop)
   local d = run.d
   if d.blocks == 1 then
-    d.block_open = d.block_open - (stop - start)
-    if d.block_open == 0 then
-      d.payload_bytes = d.payload_bytes - d.block_bytes
+    if d.ended == d.total then
+      d.payload_bytes = 0
       delete_block(run, 0)
     end
     return
@@ -169,6 +176,11 @@ end
 
 local stop_holder -- defined with the workers
 
+local function count(run, state, items)
+  local sum = run.counts[state] + items
+  run.counts[state] = sum ~= 0 and sum or nil
+end
+
 -- Let an event happen to items; where it is not legal it is counted and ignored.
 local function apply(run, event, start, stop, ending)
   if is_finished(run) then
@@ -181,16 +193,20 @@ local function apply(run, event, start, stop, ending)
     local new, commands = step(old, event, rules)
     if new ~= old then
       set_items(run, first, last, new)
-      run.counts[old[STATE]] = run.counts[old[STATE]] - (last - first)
-      run.counts[new[STATE]] = run.counts[new[STATE]] + (last - first)
+      count(run, old[STATE], first - last)
+      count(run, new[STATE], last - first)
     end
-    for command in string.gmatch(commands, '.') do
-      if command == 'F' then finish(run, first, last, old, new[STATE], ending or {})
-      elseif command == 'B' then push_back(run, first, last)
-      elseif command == 'Q' then requeued[#requeued + 1] = segment
-      elseif command == 'W' then add_wake(new[DUE], run, first, last, 'due')
-      elseif command == 'S' then stop_holder(old[TOKEN], first, last, event.manner)
-      else refused_events = refused_events + 1 end
+    if commands == 'F' then
+      finish(run, first, last, old, new[STATE], ending or {})
+    else
+      for command in string.gmatch(commands, '.') do
+        if command == 'F' then finish(run, first, last, old, new[STATE], ending or {})
+        elseif command == 'B' then push_back(run, first, last)
+        elseif command == 'Q' then requeued[#requeued + 1] = segment
+        elseif command == 'W' then add_wake(new[DUE], run, first, last, 'due')
+        elseif command == 'S' then stop_holder(old[TOKEN], first, last, event.manner)
+        else refused_events = refused_events + 1 end
+      end
     end
   end
   for i = #requeued, 1, -1 do push_front(run, requeued[i][1], requeued[i][2]) end
@@ -269,23 +285,21 @@ local function save_run(run)
     d.queued, d.head_start, d.head_stop = 0, 0, 0
   end
   if done and run.counts[REVOKED] == 0 then
-    d.page = false
+    d.page = nil
   else
     for k in pairs(run.dirty_pages) do
-      if k == 0 then d.page = flat_page(run.pages[0]) else call('HSET', run.key, 'p' .. k, pack(flat_page(run.pages[k]))) end
+      if k == 0 then d.page = run.pages[0] else call('HSET', run.key, 'p' .. k, pack(run.pages[k])) end
     end
   end
-  local flat = {}
-  for i, name in ipairs(FIGURES) do flat[i] = d[name] end
-  for state = SCHEDULED, EXPIRED do flat[FIRST_COUNT + state] = run.counts[state] end
   local fields = run.new_blocks
   run.new_blocks = {}
   fields[#fields + 1] = 'm'
-  fields[#fields + 1] = pack(flat)
+  fields[#fields + 1] = pack(d)
   if run.is_new then
     fields[#fields + 1] = 's'
-    fields[#fields + 1] = run.is_new
+    fields[#fields + 1] = run.asked
     run.is_new = nil
   end
+  if #fields == 2 then return call('HSET', run.key, 'm', fields[2]) end
   for first = 1, #fields, 500 do call('HSET', run.key, unpack(fields, first, min(first + 499, #fields))) end
 end

@@ -1,8 +1,8 @@
 -- What brings work: refused as a whole when the server is out of memory, unlike all that finishes or frees.
--- s client run digest label environment options function blocks closed family | f client run blocks closed
+-- s client run asked function blocks closed family | f client run blocks closed
 local function feed(run, blocks, closed)
   local spec, d, before = spec_of(run), run.d, run.d.total
-  open_route(route_of(run))
+  open_route(spec.route)
   for _, block in ipairs(blocks) do
     local start, stop = block[1], block[2]
     if start == d.total and stop > start then
@@ -12,10 +12,10 @@ local function feed(run, blocks, closed)
       if spec.countdown_s > 0 then
         local due = now + spec.countdown_s
         set_items(run, start, stop, {SCHEDULED, 0, 0, 0, 0, 0, 0, due})
-        run.counts[SCHEDULED] = run.counts[SCHEDULED] + stop - start
+        count(run, SCHEDULED, stop - start)
         add_wake(due, run, start, stop, 'due')
       else
-        run.counts[PENDING] = run.counts[PENDING] + stop - start
+        count(run, PENDING, stop - start)
         push_back(run, start, stop)
       end
     end
@@ -26,11 +26,12 @@ local function feed(run, blocks, closed)
   end
   if spec.expires_s and d.total > before then add_wake(now + spec.expires_s, run, before, d.total, 'expire') end
   -- What was fed the client knows; but not that nobody could run it.
-  changed(run, not (is_finished(run) or d.is_revoked == 1 or (G.slots > 0 and slots_for(route_of(run)) == 0)))
+  changed(run, not (is_finished(run) or d.is_revoked == 1 or (G.slots > 0 and slots_for(spec.route) == 0)))
 end
 
 -- A run that was submitted inside an item of another one: a revoke of the item is one of the run, however late it comes.
 local function add_child(run, parent_id, item)
+  run.d.parent = parent_id
   call('HSET', children_key(parent_id), run.id, item)
   local parent = load_run(parent_id)
   local found = parent and segments(parent, item, item + 1)[1]
@@ -59,7 +60,7 @@ end
 
 -- total, is_full, known, slots
 local function receipt(total, full, known, run)
-  return '\148' .. pack(total) .. bool(full) .. bool(known) .. pack(run and slots_for(route_of(run)) or 0)
+  return '\148' .. pack(total) .. bool(full) .. bool(known) .. pack(run and slots_for(spec_of(run).route) or 0)
 end
 
 local function feed_known(run, blocks, closed)
@@ -70,30 +71,24 @@ local function feed_known(run, blocks, closed)
   return receipt(run.d.total, false, true, run)
 end
 
-operations.s = function(client, id, digest, label, environment, options, body, blocks, closed, family)
+operations.s = function(client, id, asked, body, blocks, closed, family)
   hear_client(client)
   local run = load_run(id)
   if run then return feed_known(run, blocks, closed) end
   if is_full(blocks) then return receipt(0, true, true) end
-  local uses = call('HINCRBY', P .. 'uses', digest, 1)
-  if uses == 1 then
-    if not body then
-      call('HDEL', P .. 'uses', digest)
-      return receipt(0, false, false)
-    end
-    call('HSET', P .. 'functions', digest, body)
+  run = new_run(id, {followers = client, submitted_at = now, counts = {}}, asked)
+  if not use_function(spec_of(run).digest, body) then
+    runs[id] = false
+    return receipt(0, false, false)
   end
-  local d = {}
-  for _, name in ipairs(FIGURES) do d[name] = 0 end
-  d.followers, d.page, d.remarks = client, false, false
-  local counts = {}
-  for state = SCHEDULED, EXPIRED do counts[state] = 0 end
-  run = new_run(id, d, counts, pack({digest, label, environment, client, now, options, family}))
-  run.is_new = run.spec
-  call('ZADD', P .. 'runs', string.format('%.6f', now), id)
-  if family and family[1] then add_child(run, family[1], family[2]) end
+  run.is_new = true
+  add_to_index('runs', id, 0)
+  if family then
+    run.d.depth = family[3]
+    if family[1] then add_child(run, family[1], family[2]) end
+  end
   feed(run, blocks, closed)
-  return receipt(d.total, false, true, run)
+  return receipt(run.d.total, false, true, run)
 end
 
 operations.f = function(client, id, blocks, closed)

@@ -101,7 +101,7 @@ operations.c = function(id, token, run_id, outcomes, final)
   end
   if final and claim then
     end_claim(worker, token, claim)
-    if run then apply(run, {trigger = 'release', token = token}, claim.start, claim.stop) end
+    if run and is_with_workers(run) then apply(run, {trigger = 'release', token = token}, claim.start, claim.stop) end
   end
   if run then changed(run) end
   return bool(true)

@@ -260,19 +260,13 @@ local function learn(digest, items, seconds)
   sizer.is_changed = true
 end
 
-local function route_of(run)
-  local spec = spec_of(run)
-  if not spec.route then spec.route = pack({spec.queue, spec.tags}) end
-  return spec.route
-end
-
 local function claim_size(run)
   local spec = spec_of(run)
   if spec.chunksize then return spec.chunksize end
   local sizer = sizer_of(spec.digest)
   if not sizer.seconds then return 1 end
   local waiting = max(run.counts[PENDING], 1)
-  local wanted, share = floor(SHORT_S / sizer.seconds), math.ceil(waiting / max(slots_for(route_of(run)), 1))
+  local wanted, share = floor(SHORT_S / sizer.seconds), math.ceil(waiting / max(slots_for(spec.route), 1))
   return max(1, min(wanted, sizer.ramp, max(share, floor(FLOOR_S / sizer.seconds)), waiting))
 end
 
