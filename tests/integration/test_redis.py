@@ -17,6 +17,14 @@ import psutil
 import pytest
 
 import nbqueue
+from nbqueue.brokers.redis import operations
+from nbqueue.brokers.redis.address import parse
+from nbqueue.brokers.redis.broker import RedisBroker
+from nbqueue.brokers.redis.session import Operation
+from nbqueue.core.exchange import WorkerInfo
+from nbqueue.core.output import OutputEvent, Text
+from nbqueue.core.task import Block, RunSpec, Succeeded
+from nbqueue.wire.messages import Deliver, NoteMessage
 from tests.redis_servers import Cluster, RedisServer, SentinelGroup
 
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
@@ -209,8 +217,10 @@ def test_floods_of_output_are_bounded_and_leave_nothing_behind(site):
 
 
 @pytest.mark.timeout(60)
-def test_output_goes_on_when_the_server_was_gone(site):
-    # Given a task that prints
+def test_output_goes_on_when_the_server_was_gone(open_site):
+    # Given a task that prints, and a server that loses nothing
+    site = open_site("--appendonly", "yes", "--appendfsync", "always")
+    site.worker()
     handle = site.app().submit(print_slowly, 15)
     lines = handle.logs(follow=True)
     heard = [next(lines)]
@@ -221,6 +231,45 @@ def test_output_goes_on_when_the_server_was_gone(site):
 
     # Then no line is missing, and none comes twice
     assert [str(number) for number in range(15)] == heard + list(lines)
+
+
+def test_a_report_of_output_that_is_repeated_is_taken_once():
+    # Given a claim of which output was reported, and a connection that broke before the answer came
+    with contextlib.closing(Site()) as site, contextlib.ExitStack() as ports:
+        broker = RedisBroker(parse(site.url))
+        client = ports.enter_context(contextlib.closing(broker.open_client(b"client".ljust(16))))
+        info = WorkerInfo(worker_id=b"worker".ljust(16), name="w", host="here", pid=1, slots=1, prefetch=0)
+        worker = ports.enter_context(contextlib.closing(broker.open_worker(info)))
+        spec = RunSpec(run_id=b"run".ljust(16), function=b"digest", label="work")
+        client.submit(spec, function=b"function", blocks=[Block(0, 1, b"payload")], closed=True)
+        delivery = hear(worker, lambda message: isinstance(message, Deliver), client).delivery
+        event = OutputEvent(0, 1, 0, Text("stdout", "once"))
+        report = Operation("worker", operations.output(info.worker_id, delivery.token, 1, [event]))
+
+        # When it is said again
+        worker._session.ask(report)
+        worker._session.ask(report)
+        worker.output(delivery.token, [event])  # is the first by this port's count
+        worker.commit(delivery.token, spec.run_id, [Succeeded(0, 1, b"value", 1.0)], final=True)
+
+        # Then the client hears it once
+        end = hear(client, lambda message: isinstance(message, NoteMessage) and message.note.finished, worker)
+        assert 1 == end.note.output_end
+
+
+def hear(port, is_wanted, *others):
+    """The first message that *port* hears of those that are wanted."""
+    deadline = time.monotonic() + 10
+    while True:
+        assert time.monotonic() < deadline
+        for other in (port, *others):
+            other.flush()
+        for other in others:
+            other.receive()
+        for message in port.receive():
+            if is_wanted(message):
+                return message
+        time.sleep(0.01)
 
 
 def count_down(depth):

@@ -309,10 +309,10 @@ def commit(worker_id: bytes, token: int, run_id: bytes, outcomes: Iterable[Outco
     return encode(["c", worker_id, token, run_id, list(outcomes), final])
 
 
-def output(worker_id: bytes, token: int, events: Iterable[OutputEvent]) -> bytes:
-    """What items of a claim have printed; what Lua need not read of it, it need not understand."""
+def output(worker_id: bytes, token: int, number: int, events: Iterable[OutputEvent]) -> bytes:
+    """What items of a claim have printed, as its report *number*; what Lua need not read, it need not understand."""
     shown = [
         [event.item, event.is_display, _encode_struct([event.item, event.attempt, event.position, event.what])]
         for event in events
     ]
-    return encode(["e", worker_id, token, shown])
+    return encode(["e", worker_id, token, number, shown])

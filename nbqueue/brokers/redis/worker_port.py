@@ -29,6 +29,7 @@ class RedisWorkerPort(WorkerPort):
         self._info = msgspec.structs.replace(info, prefetch=info.prefetch * ahead)
         self._id = info.worker_id
         self._messages: list[ToWorkerPeer] = []
+        self._reports: dict[int, int] = {}  # by token: how often output of the claim was reported
         self._is_registered = False
         self._is_open = True
         self._session = open_session(self)
@@ -60,6 +61,8 @@ class RedisWorkerPort(WorkerPort):
         """See `WorkerPort.commit`."""
         body = operations.commit(self._id, token, run_id, outcomes, final=final)
         self._session.ask(Operation("worker", body))
+        if final:
+            self._reports.pop(token, None)
 
     def output(self, token: int, events: Sequence[OutputEvent]) -> None:
         """See `WorkerPort.output`."""
@@ -67,12 +70,16 @@ class RedisWorkerPort(WorkerPort):
         size = 0
         for event in events:
             if piece and size + event.cost_bytes > OUTPUT_NOTE_BYTES:
-                self._session.ask(Operation("worker", operations.output(self._id, token, piece)))
+                self._report_output(token, piece)
                 piece, size = [], 0
             piece.append(event)
             size += event.cost_bytes
         if piece:
-            self._session.ask(Operation("worker", operations.output(self._id, token, piece)))
+            self._report_output(token, piece)
+
+    def _report_output(self, token: int, events: Sequence[OutputEvent]) -> None:
+        number = self._reports[token] = self._reports.get(token, 0) + 1
+        self._session.ask(Operation("worker", operations.output(self._id, token, number, events)))
 
     def resize(self, *, slots: int, prefetch: int) -> None:
         """See `WorkerPort.resize`."""

@@ -75,7 +75,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
     local each = sizer_of(spec.digest).seconds
     add_claim(worker, token,
               {run = run.id, start = start, stop = stop, digest = spec.digest, attempt = attempt, since = now,
-               seconds = each and each * (stop - start)})
+               seconds = each and each * (stop - start), reports = 0})
     tell_worker(worker, delivery(run, worker, token, start, stop, attempt))
     run.is_touched = true
     return true

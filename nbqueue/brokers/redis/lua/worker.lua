@@ -1,7 +1,7 @@
 -- What supervisors report.
 -- r worker name slots prefetch queues tags only_tagged view crew (register) | y worker (begins anew after a break) | h worker running (heartbeat)
 -- z worker slots prefetch view crew (resize) | b client answer | k run text (remark)
--- s worker token item (started) | c worker token run outcomes final (commit) | e worker token events (output)
+-- s worker token item (started) | c worker token run outcomes final (commit) | e worker token number events (output)
 --  l worker (leave)
 operations.r = function(id, name, slots, prefetch, queues, tags, only_tagged, view, crew)
   if load_worker(id) then return bool(true) end
@@ -107,11 +107,14 @@ operations.c = function(id, token, run_id, outcomes, final)
   return bool(true)
 end
 
-operations.e = function(id, token, events)
+-- The reports of a claim are numbered, so that one that is repeated after a break is taken once.
+operations.e = function(id, token, number, events)
   local worker = hear(id)
   local claim = worker and claim_of(worker, token)
   local run = claim and load_run(claim.run)
-  if not run then return bool(false) end
+  if not run or number <= claim.reports then return bool(false) end
+  claim.reports = number
+  write_claim(worker, token, claim)
   for _, event in ipairs(events) do
     local item, is_display, body = event[1], event[2], event[3]
     if item >= claim.start and item < claim.stop then

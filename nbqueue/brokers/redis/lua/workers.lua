@@ -53,7 +53,7 @@ local function claim_of(worker, token)
     local raw = call('HGET', worker.key, 'c' .. token)
     local flat = raw and unpack_one(raw)
     claim = flat and {run = flat[1], start = flat[2], stop = flat[3], digest = flat[4], attempt = flat[5], since = flat[6],
-                      seconds = flat[7]}
+                      seconds = flat[7], reports = flat[8]}
     worker.claims[token] = claim
   end
   return claim
@@ -173,10 +173,15 @@ local function change_load(worker, claim, sign)
   worker.is_changed = true
 end
 
+local function write_claim(worker, token, claim) -- reports: how many of its output were taken
+  worker.written['c' .. token] = pack({
+    claim.run, claim.start, claim.stop, claim.digest, claim.attempt, claim.since, claim.seconds or false, claim.reports})
+  worker.is_changed = true
+end
+
 local function add_claim(worker, token, claim)
   worker.claims[token] = claim
-  worker.written['c' .. token] = pack({
-    claim.run, claim.start, claim.stop, claim.digest, claim.attempt, claim.since, claim.seconds})
+  write_claim(worker, token, claim)
   change_load(worker, claim, 1)
 end
 
