@@ -15,8 +15,9 @@ from nbqueue.client import app as client_app
 from nbqueue.client import task as client_task
 from nbqueue.client.calls import Calls
 from nbqueue.client.kernel import kernel_shell
+from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
-from nbqueue.client.options import Progress, check_options
+from nbqueue.client.options import DEFAULTS, Progress, check_options
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.submitter import Submitter
 from nbqueue.settings import Settings
@@ -229,6 +230,7 @@ def connect(
 def task(fn: Callable[..., Any], /) -> Task: ...
 @overload
 def task(*, name: str | None = None, **task_options: Any) -> Callable[[Callable[..., Any]], Task]: ...
+@shows({"name": None}, DEFAULTS)
 def task(fn: Callable[..., Any] | None = None, /, **task_options: Any) -> Any:
     """Make a function a task: it can still be called, and run on a worker.
 

@@ -32,6 +32,26 @@ def test_every_public_name_says_what_it_is_in_one_line(name):
     assert len(summary.strip()) <= LONGEST_SUMMARY
 
 
+@pytest.mark.parametrize("name", ["map", "starmap", "imap", "imap_unordered", "options", "task"])
+def test_functions_that_take_task_options_show_them_with_tab(name):
+    parameters = inspect.signature(getattr(nbqueue, name)).parameters
+
+    assert {"max_retries", "time_limit", "memory", "queue", "tags"} <= parameters.keys()
+    assert 0 == parameters["max_retries"].default
+    assert not any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "buffersize", "ordered"), [("map", None, True), ("imap", 10_000, True), ("imap_unordered", 10_000, False)]
+)
+def test_maps_show_their_own_keywords_with_tab(name, buffersize, ordered):
+    parameters = inspect.signature(getattr(nbqueue, name)).parameters
+
+    assert ("auto", buffersize, ordered) == tuple(
+        parameters[name].default for name in ("chunksize", "buffersize", "ordered")
+    )
+
+
 def test_the_package_says_that_it_is_typed():
     assert files("nbqueue").joinpath("py.typed").is_file()
 

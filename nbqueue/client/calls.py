@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import invite
+from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
-from nbqueue.client.options import check_names, duration_s
+from nbqueue.client.options import DEFAULTS, check_names, duration_s
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, Submitter
@@ -70,6 +71,7 @@ class Calls(Submitter, ABC):
     def connection(self) -> tuple[Link, Broker]:
         """The live connection."""
 
+    @shows(DEFAULTS)
     def options(self, **task_options: Any) -> Submitter:
         """`submit`, `map` and the rest with options for the task.
 

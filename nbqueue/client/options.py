@@ -83,6 +83,8 @@ class MapOptions(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.chunksize == "auto" else min(int(self.chunksize), ALL_ITEMS)
 
 
+#: Likewise for maps.
+MAP_DEFAULTS: dict[str, Any] = {field.name: field.default for field in msgspec.structs.fields(MapOptions)}
 _PROGRESS = f'True, False, "text", or a dict with some of {", ".join(sorted(STYLE))}'
 
 

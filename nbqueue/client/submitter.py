@@ -12,9 +12,12 @@ from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult, Stream
 from nbqueue.client.options import (
+    DEFAULTS,
+    MAP_DEFAULTS,
     MapOptions,
     OnError,
     OnInterrupt,
@@ -126,6 +129,7 @@ class Submitter:
             handle.revoke()
             raise
 
+    @shows(DEFAULTS)
     def map(
         self,
         fn: Callable[..., Any],
@@ -194,6 +198,7 @@ class Submitter:
             **task_options,
         )
 
+    @shows(MAP_DEFAULTS, DEFAULTS)
     def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
         """`map` for items that are tuples of arguments: ``fn(*item)``.
 
@@ -201,6 +206,7 @@ class Submitter:
         """
         return self._map(fn, iterable, "star", **options)
 
+    @shows({**MAP_DEFAULTS, "buffersize": IMAP_BUFFERSIZE}, DEFAULTS)
     def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """Results in input order; the input may be endless.
 
@@ -209,6 +215,7 @@ class Submitter:
         """
         return Stream(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
 
+    @shows({**MAP_DEFAULTS, "buffersize": IMAP_BUFFERSIZE, "ordered": False}, DEFAULTS)
     def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """`imap` in the order in which items end."""
         return self.imap(fn, *iterables, ordered=False, **options)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from nbqueue.client.keywords import shows
 from nbqueue.client.map_result import MapResult
-from nbqueue.client.options import check_options
+from nbqueue.client.options import DEFAULTS, MAP_DEFAULTS, check_options
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.submitter import Submitter
 
@@ -39,6 +40,7 @@ class Task:
         """Run ``task(*args, **kwargs)`` on a worker; the handle comes back at once."""
         return self._with({}).submit(self._fn, *args, **kwargs)
 
+    @shows(DEFAULTS)
     def apply_async(
         self,
         args: Sequence[Any] = (),
@@ -72,14 +74,17 @@ class Task:
             timing["expires"] = _seconds_until(expires) if isinstance(expires, datetime) else expires
         return self._with({**task_options, **timing}).submit(self._fn, *args, **(kwargs or {}))
 
+    @shows(MAP_DEFAULTS, DEFAULTS)
     def map(self, *iterables: Iterable[Any], **keywords: Any) -> MapResult:
         """Run the task over items; takes the keywords of `nbqueue.map`."""
         return self._with({}).map(self._fn, *iterables, **keywords)
 
+    @shows(MAP_DEFAULTS, DEFAULTS)
     def starmap(self, iterable: Iterable[Iterable[Any]], /, **keywords: Any) -> MapResult:
         """`map` for items that are tuples of arguments."""
         return self._with({}).starmap(self._fn, iterable, **keywords)
 
+    @shows(DEFAULTS)
     def options(self, **task_options: Any) -> Task:
         """The same task with other options."""
         return type(self)(self._fn, {**self._options, **task_options}, self._submit)
