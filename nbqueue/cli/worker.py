@@ -32,7 +32,12 @@ _MAX_INVITATION = 64 * 1024
 @click.option("-t", "--tags", default="", help="What this worker has, e.g. gpu,big: work asks for it by tags=.")
 @click.option("--only-tagged", is_flag=True, help="Leave work without tags to other workers.")
 @click.option("-n", "--name", default=None, help="Shown on cards and in errors; default: host name and pid.")
-@click.option("--token-file", type=click.Path(path_type=Path), default=None, help="File with the key for the broker.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="File with the key for the broker.",
+)
 @click.option("--invite", type=click.File("r"), default=None, help="File with an invitation; -: standard input.")
 @click.option("--grace", type=click.FloatRange(min=0), default=GRACE_S, help="Seconds for running work after a signal.")
 @click.option("--memory-limit", default=None, metavar="SIZE", help="Of all slots together, e.g. 8G.")

@@ -98,6 +98,14 @@ def test_a_worker_without_a_hub_says_so(own_hub):
     assert "no hub runs on this machine" in result.stderr
 
 
+def test_a_worker_whose_key_file_is_not_there_says_so_at_once(own_hub):
+    command = sys.executable, "-m", "nbqueue.cli.worker", "redis://127.0.0.1:1", "--token-file", "/no/such/key"
+    result = own_hub.run(*command)
+
+    assert 2 == result.returncode
+    assert "'/no/such/key' does not exist" in result.stderr
+
+
 def test_a_worker_started_by_hand_joins_and_works(own_hub, wait_until):
     # Given a hub without workers, and a task
     app = own_hub.app(workers=0)
