@@ -98,3 +98,18 @@ def test_items_handed_back_any_number_of_times_are_not_given_up(broker):
     worker.commit(delivery, Succeeded(0, 1, b"value", 1.0))
     assert 1 == delivery.attempt
     assert {0: State.SUCCESS} == client.ends(run_id)
+
+
+def test_who_takes_nothing_more_and_leaves_hands_back_what_was_on_its_way(broker):
+    # Given a supervisor that is told to end while an item is on its way to it
+    client, leaving, other = broker.client(), broker.worker(), broker.worker()
+    run_id = client.submit(2, chunksize=1)
+
+    # When it gives up its slots and leaves, without having seen the item
+    leaving.resize(0)
+    leaving.leave()
+
+    # Then another one gets it
+    other.succeed(other.claim())
+    other.succeed(other.claim())
+    assert {0, 1} == client.ends(run_id).keys()

@@ -132,7 +132,7 @@ end
 
 local function serve(worker, route, sign)
   if not serves(worker, route) then return end
-  route_slots[route] = call('HINCRBY', P .. 'routes', route, sign * worker.slots)
+  route_slots[route] = call('HINCRBY', P .. 'routes', route, sign * worker.slots + 0) -- Redis knows no number -0
   serving[route] = nil
   if sign > 0 then
     call('ZADD', serving_key(route), string.format('%.0f', suitability(worker)), worker.id)
