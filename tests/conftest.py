@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.contract.harness")
+
 # The machine may be slow or shared: a property fails for what it says, never for the time it took (pytest's own
 # timeout ends a test that hangs). In CI the same examples are drawn each time, so that a failure can be had again.
 settings.register_profile("desk", deadline=None)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import traceback
 
 import pytest
@@ -128,11 +129,12 @@ def test_an_exception_class_defined_in_main_arrives_as_itself(hub):
 
 
 def test_an_error_that_cannot_be_rebuilt_arrives_as_a_remote_error(app):
-    # Given an exception whose constructor does not take its own arguments
+    # Given an exception that holds something of its process
     def fail():
         class Stubborn(Exception):
             def __init__(self, first, second):
                 super().__init__(f"{first} and {second}")
+                self.lock = threading.Lock()
 
         raise Stubborn("this", "that")
 

@@ -48,7 +48,7 @@ def test_a_task_that_asks_too_often_fails_with_its_own_error(app, tmp_path):
 def test_a_task_that_asks_although_it_has_no_retries_is_told_so(app):
     task = app.submit(lambda: nbqueue.current_task().retry())
 
-    with pytest.raises(nbqueue.RemoteError, match="no retry is left: max_retries says how often"):
+    with pytest.raises(nbqueue.NBQueueError, match="no retry is left: max_retries says how often"):
         task.get(10)
 
 
