@@ -1,4 +1,4 @@
-"""Messages over a stream socket between supervisor and slot."""
+"""A slot's end of the stream socket to its supervisor: it has nothing else to do while it waits."""
 
 from __future__ import annotations
 
@@ -42,12 +42,6 @@ class Pipe(Generic[Message]):
             if not self._read():
                 return None
         return self._received.pop(0)
-
-    def receive_available(self) -> list[Message]:
-        """The messages that one read brings; call it when the descriptor is readable. Empty also at the end."""
-        self._read()
-        messages, self._received = self._received, []
-        return messages
 
     def close(self) -> None:
         """Close the socket."""

@@ -11,10 +11,11 @@ from typing import Generic, TypeVar
 import msgspec
 
 from nbqueue.core.exchange import ForgetFunctions
+from nbqueue.errors import ProtocolError
 from nbqueue.wire.messages import Forgotten, FromSlot
+from nbqueue.wire.stream import Stream
 from nbqueue.worker.cell import Cell
 from nbqueue.worker.output import SlotOutput, output_pipe
-from nbqueue.worker.pipe import Pipe
 from nbqueue.worker.zygote_process import Birth, ZygoteProcess
 from nbqueue.worker.zygote_protocol import SlotEnds
 
@@ -37,7 +38,7 @@ class SlotProcess(Generic[Work]):
     """One slot: its pipe, its cell, what it prints, and what it works on."""
 
     def __init__(self, end: socket.socket, cell: Cell, output: SlotOutput, birth: Birth) -> None:
-        self._pipe: Pipe[FromSlot] = Pipe(end, FromSlot)
+        self._stream: Stream[FromSlot] = Stream(end, FromSlot)
         self._birth = birth
         self.cell = cell
         self.output = output
@@ -60,16 +61,33 @@ class SlotProcess(Generic[Work]):
 
     def fileno(self) -> int:
         """Readable when it has reported."""
-        return self._pipe.fileno()
+        return self._stream.fileno()
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send it something; if it is dead already, its death is told elsewhere."""
+        """Send it something, or keep it until there is room; if it is dead already, its death is told elsewhere."""
         with contextlib.suppress(OSError):  # the zygote reports the death; what it should have run is found in `work`
-            self._pipe.send(message)
+            self._stream.send([message])
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits until it reads; then call `flush`."""
+        return self._stream.has_unsent
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        with contextlib.suppress(OSError):  # as above
+            self._stream.flush()
 
     def receive_available(self) -> list[FromSlot]:
         """What it has reported."""
-        return self._pipe.receive_available()
+        self._stream.read()
+        reports: list[FromSlot] = []
+        try:
+            while (packet := self._stream.next()) is not None:
+                reports += packet
+        except ProtocolError:  # a task wrote into its descriptor: nothing that follows can be trusted
+            self._stream.break_off()
+        return reports
 
     def forget(self, functions: ForgetFunctions) -> None:
         """Free functions that no run needs any more."""
@@ -101,6 +119,6 @@ class SlotProcess(Generic[Work]):
 
     def close(self) -> None:
         """Let go of it."""
-        self._pipe.close()
+        self._stream.close()
         self.output.close()
         self.cell.close()

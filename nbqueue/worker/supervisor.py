@@ -131,11 +131,14 @@ class Supervisor:
 
     def run_once(self, *, timeout_s: float) -> None:
         """Wait up to *timeout_s* seconds for something to do, and do it."""
-        for key, _ in self._selector.select(timeout_s):
+        for key, events in self._selector.select(timeout_s):
             if self._selector.get_map().get(key.fd) is not key:
                 continue  # it was closed meanwhile, with the slot that was buried a moment ago
             match key.data:
                 case SlotProcess() as slot:
+                    if events & selectors.EVENT_WRITE:
+                        slot.flush()
+                        self._watch_for_room(slot)
                     for report in slot.receive_available():
                         self._take_from_slot(slot, report)
                     self._fill_slots()
@@ -261,6 +264,7 @@ class Supervisor:
                     self._functions.pop(digest, None)
                 for slot in self._slots:
                     slot.forget(functions)
+                    self._watch_for_room(slot)
             case Held(claims):
                 self._reconcile(claims)
             case Carry(order):
@@ -335,6 +339,7 @@ class Supervisor:
             delivery = limited(delivery, self._limits.tasks_per_child - slot.items_begun)
         slot.items_begun += delivery.stop - delivery.start
         slot.send(RunChunk(msgspec.structs.replace(delivery, function=body)))
+        self._watch_for_room(slot)
 
     def _take_from_slot(self, slot: SlotProcess[Work], message: FromSlot) -> None:
         match message:
@@ -434,6 +439,12 @@ class Supervisor:
         self._selector.register(slot.fileno(), selectors.EVENT_READ, slot)
         for reader in slot.output.readers:
             self._selector.register(reader, selectors.EVENT_READ, slot.output)
+
+    def _watch_for_room(self, slot: SlotProcess[Work]) -> None:
+        """Ask to be told when the slot reads again, as long as something waits for that: nothing waits for one slot."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.has_unsent else 0)
+        if self._selector.get_key(slot.fileno()).events != wanted:
+            self._selector.modify(slot.fileno(), wanted, slot)
 
     def _unwatch(self, slot: SlotProcess[Work]) -> None:
         for descriptor in (slot.fileno(), *slot.output.readers):

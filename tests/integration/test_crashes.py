@@ -219,3 +219,22 @@ def test_children_of_a_task_do_not_outlive_the_stop_of_the_hub(apart_hub, wait_u
 
     # Then that process is gone as well
     wait_until(lambda: not psutil.pid_exists(pid), "end of the task's child", timeout_s=5.0)
+
+
+@pytest.mark.timeout(40)
+def test_a_slot_that_is_frozen_between_two_tasks_holds_up_nobody_else(own_hub, wait_until):
+    # Given two slots, of which one is frozen
+    app = own_hub.app()
+    assert [0, 1] == app.map(abs, [0, -1], chunksize=1).get(10)
+    frozen, _ = wait_until(lambda: len(own_hub.slots()) == 2 and own_hub.slots(), "two slots")
+    frozen.suspend()
+
+    # When both get more than the buffer of a socket holds
+    tasks = [app.submit(len, bytes(250_000)) for _ in range(2)]
+    wait_until(lambda: any(task.done() for task in tasks), "what the other slot has done")
+
+    # Then the broker goes on with everything else, and so does the slot when it can
+    assert 2 == app.submit(abs, -2).get(10)
+    assert 1 == app.inspect().stats()["items_running"]
+    frozen.resume()
+    assert [250_000, 250_000] == [task.get(10) for task in tasks]

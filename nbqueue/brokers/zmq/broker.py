@@ -14,7 +14,6 @@ import msgspec
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
-from nbqueue.brokers.zmq.stream import Stream
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.orders import Answer, Order
 from nbqueue.core.output import OutputEvent
@@ -55,6 +54,7 @@ from nbqueue.wire.messages import (
     ToWorkerPeer,
     Welcome,
 )
+from nbqueue.wire.stream import Stream
 from nbqueue.wire.versions import own_versions
 
 #: A hub on the same machine answers within this time, or something is wrong with it.

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import msgspec
 
-from nbqueue.brokers.zmq.stream import Stream
 from nbqueue.errors import BrokerUnavailable, ProtocolError
 from nbqueue.wire.codec import OutOfStep
 from nbqueue.wire.messages import FromPeer
+from nbqueue.wire.stream import Stream
 
 _BACKLOG = 512
 

@@ -1,4 +1,4 @@
-"""Messages over a unix stream socket: how peers on this machine speak to the hub.
+"""Messages over a unix stream socket that never blocks: how processes on this machine speak to each other.
 
 ZeroMQ carries what leaves the machine. On it, its I/O threads would cost more than all the rest of a round trip
 (docs/adr/0007).
@@ -6,6 +6,7 @@ ZeroMQ carries what leaves the machine. On it, its I/O threads would cost more t
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -89,6 +90,11 @@ class Stream(Generic[Message]):
         except OSError:
             pass  # nobody is there to hear it
         self._unsent.clear()
+
+    def break_off(self) -> None:
+        """End the connection, so that the other end hears of it; the socket is still to be closed."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; may be called twice."""
