@@ -29,19 +29,24 @@ def hire(
         folder=files.folder, hub_name=files.name, python=arguments.worker_python, log=files.worker_log
     )
     environment = worker_environment(arguments.folder, arguments.name)
+    limits = worker_limits(Settings.load())
     spare = [] if zygote is None else [zygote]
 
     def take_in(host: Host, selector: selectors.BaseSelector, slots: int) -> Resident:
         info = worker_info(usual_name(), slots, DEFAULT_OFFER)
         zygote = spare.pop() if spare else ZygoteProcess(info.name, slots=slots, environment=environment)
         zygote.use_roots([str(root) for root in blobs.roots])
-        return Resident(
-            info,
-            zygote,
-            open_port=lambda on_message: open_inner_door(host, info, on_message),
-            selector=selector,
-            limits=worker_limits(Settings.load()),
-        )
+        try:
+            return Resident(
+                info,
+                zygote,
+                open_port=lambda on_message: open_inner_door(host, info, on_message),
+                selector=selector,
+                limits=limits,
+            )
+        except BaseException:
+            zygote.close()
+            raise
 
     has_room = arguments.worker_python == sys.executable  # else the slots are no forks of this interpreter
     return lambda host, selector: HubWorkers(launcher, partial(take_in, host, selector) if has_room else None)
@@ -57,6 +62,7 @@ class HubWorkers:
         self._resident: Resident | None = None
         self._resident_key = ""
         self._resident_slots = 0
+        self._failed: list[WorkerExit] = []
 
     @property
     def look_at(self) -> float:
@@ -84,14 +90,18 @@ class HubWorkers:
     def start(self, key: str, slots: int, python: str | None, offer: Offer) -> None:
         """Start a supervisor for the request *key*; what goes wrong comes out of `exits`."""
         if self._resident is None and self._take_in is not None and python is None and offer == DEFAULT_OFFER:
-            self._resident = self._take_in(slots)
-            self._resident_key, self._resident_slots = key, slots
+            try:
+                self._resident = self._take_in(slots)
+            except OSError as error:  # no process, descriptor or file to be had
+                self._failed.append(WorkerExit(key, 0, slots, f"no worker could be started: {error}", python, offer))
+            else:
+                self._resident_key, self._resident_slots = key, slots
         else:
             self._launcher.start(key, slots, python, offer)
 
     def exits(self) -> list[WorkerExit]:
         """Those that ended since the last call and were not asked to."""
-        exits = self._launcher.exits()
+        exits, self._failed = [*self._failed, *self._launcher.exits()], []
         if self._resident is not None and self._resident.reason:
             reason, slots = self._resident.reason, self._resident_slots
             exits.append(WorkerExit(self._resident_key, os.getpid(), slots, reason, None, DEFAULT_OFFER))
