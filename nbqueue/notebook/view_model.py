@@ -218,7 +218,7 @@ def _error(snapshot: RunSnapshot, state: State, retry: Retry, *, is_single: bool
     kind = re.match(r"[A-Za-z_][\w.]*(?=:|$)", line)
     return ErrorLine(
         where=f"{failed:,} failed · {item}" if failed and not is_single else "",
-        kind=kind[0] if kind else "",
+        kind=kind[0].rpartition(".")[2] if kind else "",
         message=line[kind.end() :] if kind else line,
         more="" if is_single else _more(snapshot, state, retry),
     )
@@ -309,6 +309,7 @@ _CARD = (
     "border:1px solid var(--jp-border-color2, var(--vscode-panel-border, #e0e0e0));"
     "border-radius:8px;padding:9px 13px;max-width:860px;margin:4px 0;box-sizing:border-box"
 )
+_NARROWEST_HEAD_PX = 200
 _HEAD = "display:flex;flex-wrap:wrap;align-items:center;gap:2px 12px"
 # For screen readers and for pages that strip styles: elsewhere the dot and the distances say the same.
 _UNSEEN = "font-size:0"
@@ -317,7 +318,7 @@ _LABEL = "font-weight:600;min-width:0;overflow-wrap:anywhere"
 _FIGURES = "font-variant-numeric:tabular-nums"
 _TRACK = (
     "height:6px;border-radius:3px;background:var(--jp-border-color2, var(--vscode-panel-border, #e5e7eb));"
-    "overflow:hidden;display:flex;margin:7px 0 6px"
+    "overflow:hidden;display:flex;clear:both;margin:7px 0 6px"
 )
 _LINE = "font-size:12px;overflow-wrap:anywhere;color:"
 
@@ -330,12 +331,15 @@ def render_html(view: CardView, *, button_px: int = 0) -> str:
         button_px: Room to leave in the upper right corner for a button that lies over the card; 0 makes the
             static card, which announces nothing.
     """
-    room = f";padding-right:{button_px}px;min-height:24px" if button_px else ""
+    room, narrowest = "", ""
+    if button_px:  # where the head would become too narrow beside the buttons, it goes below them
+        room = f'<div style="float:right;width:{button_px}px;height:26px"></div>'
+        narrowest = f";min-width:{_NARROWEST_HEAD_PX}px;min-height:24px"
     live = ' role="status" aria-live="polite"' if button_px else ""
     bar = "" if view.is_single else _bar(view, html.escape(view.count))
     state, count, facts = view.state.value, html.escape(view.count), html.escape(view.facts)
     return (
-        f'<div style="{_CARD}"><div style="{_HEAD}{room}">'
+        f'<div style="{_CARD}">{room}<div style="{_HEAD}{narrowest}">'
         f'<span title="{state}" style="{_DOT}{_COLOUR[view.state]}">{state}</span> '
         f'<b style="{_LABEL}">{html.escape(view.label)}</b> '
         f'<span style="{_FIGURES}">{count}<span style="{_UNSEEN}"> · </span></span>'

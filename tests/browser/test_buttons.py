@@ -88,6 +88,14 @@ def test_what_has_failed_is_retried_from_the_page_while_the_cell_blocks(notebook
     expect(notebook.output(1)).to_contain_text("a page is missing")
     notebook.picture("retry-before")
 
+    # And a window that leaves no room for words beside the buttons has them below
+    notebook.page.set_viewport_size({"width": 760, "height": 900})
+    label = notebook.output(1).get_by_text("parse pages")
+    notebook.picture("retry-narrow")
+    assert label.bounding_box()["height"] < 30, "the label stands in one line"
+    assert label.bounding_box()["y"] > notebook.button("Retry failed").bounding_box()["y"] + 20
+    notebook.page.set_viewport_size({"width": 1100, "height": 900})
+
     # When its button is pressed from the keyboard
     notebook.button("Retry failed").focus()
     notebook.page.keyboard.press("Enter")

@@ -72,6 +72,12 @@ def test_running_with_a_failure_says_the_first_error_and_its_item():
     assert "1 failed · item 3: <b>ValueError</b>: Input X contains NaN." in render_html(view)
 
 
+def test_an_error_is_called_by_the_last_part_of_its_name():
+    run = replace(FAILED, first_error="nbqueue.errors.TimeLimitExceeded: it ran for longer than its time_limit of 1 s")
+
+    assert "item 37: TimeLimitExceeded: it ran for longer" in render_text(describe(run, Pace()))
+
+
 def test_cancelling_says_what_is_being_stopped():
     run = replace(RUN, cancelling=True, counts=Counts(total=2_000, done=1_377, running=8))
 
@@ -245,7 +251,7 @@ def test_only_the_live_card_announces_changes_and_leaves_room_for_the_button():
     view = describe(RUN, Pace())
 
     assert 'aria-live="polite"' in render_html(view, button_px=100)
-    assert "padding-right:100px" in render_html(view, button_px=100)
+    assert "float:right;width:100px" in render_html(view, button_px=100)
     assert "aria-live" not in render_html(view)
 
 
