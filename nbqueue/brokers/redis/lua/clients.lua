@@ -13,10 +13,9 @@ local function stream_key(id) return P .. 'n:' .. id end
 
 local function hear_client(id)
   if alive[id] then return true end
-  local was_known = call('ZSCORE', P .. 'clients', id)
-  call('ZADD', P .. 'clients', string.format('%.6f', now), id)
+  local are_new = call('ZADD', P .. 'clients', string.format('%.6f', now), id)
   alive[id] = true
-  return was_known and true or false
+  return are_new == 0
 end
 
 local function is_alive(id)

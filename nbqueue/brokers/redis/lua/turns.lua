@@ -14,6 +14,14 @@ do -- the rest is this part's own: a chunk may have 200 local names
     return pack({flat[2], flat[3]})
   end
 
+  local lanes -- those in which somebody stands, highest priority first; nil: not read yet
+  resets[#resets + 1] = function() lanes = nil end
+
+  local function lanes_in_order()
+    if not lanes then lanes = call('ZREVRANGE', P .. 'lanes', 0, -1) end
+    return lanes
+  end
+
   local function next_number()
     G.order = G.order + 1
     return string.format('%.0f', G.order)
@@ -29,14 +37,19 @@ do -- the rest is this part's own: a chunk may have 200 local names
         turn = next_number()
         call('HSET', P .. 'turns', spec.owner, turn)
       end
-      if call('ZADD', owners_key(lane), turn, spec.owner) == 1 then call('ZADD', P .. 'lanes', spec.priority, lane) end
+      if call('ZADD', owners_key(lane), turn, spec.owner) == 1 and call('ZADD', P .. 'lanes', spec.priority, lane) == 1 then
+        lanes = nil
+      end
     end
   end
 
   local function close_line(lane, owner)
     call('ZREM', owners_key(lane), owner)
-    if call('EXISTS', owners_key(lane)) == 0 then call('ZREM', P .. 'lanes', lane) end
-    for _, other in ipairs(call('ZRANGE', P .. 'lanes', 0, -1)) do
+    if call('EXISTS', owners_key(lane)) == 0 then
+      call('ZREM', P .. 'lanes', lane)
+      lanes = nil
+    end
+    for _, other in ipairs(lanes_in_order()) do
       if call('ZSCORE', owners_key(other), owner) then return end
     end
     call('HDEL', P .. 'turns', owner)
@@ -128,8 +141,8 @@ do -- the rest is this part's own: a chunk may have 200 local names
   local head_of_turns
   head_of_turns = function(passed_over)
     local best
-    local lanes = call('ZREVRANGE', P .. 'lanes', 0, -1)
-    for _, lane in ipairs(lanes) do
+    local all = lanes_in_order()
+    for _, lane in ipairs(all) do
       local priority, route = priority_in(lane), route_in(lane)
       if best and priority < best.priority then break end
       if not passed_over[route] and not is_anybody_open(route) then passed_over[route] = true end
@@ -144,11 +157,11 @@ do -- the rest is this part's own: a chunk may have 200 local names
         local number = tonumber(string.sub(entry, 1, space - 1))
         if not best or turn < best.turn or (turn == best.turn and number < best.number) then
           best = {priority = priority, lane = lane, owner = first[1], turn = turn, number = number, entry = entry,
-                  id = string.sub(entry, space + 1), is_alone = #lanes == 1 and #first == 2}
+                  id = string.sub(entry, space + 1), is_alone = #all == 1 and #first == 2}
         end
       end
     end
-    if best then best.lanes = lanes end
+    if best then best.lanes = all end
     return best
   end
 
@@ -171,7 +184,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
   -- Without a place in a line, if nobody stands in one and those who come are of one kind: then there are no turns to take.
   local function hand_out_at_once()
     local first = newly_ready[1]
-    if not first or not load_run(first.id) or call('EXISTS', P .. 'lanes') == 1 then return end
+    if not first or not load_run(first.id) or #lanes_in_order() > 0 then return end
     local lane, owner, passed_over = spec_of(first).lane, spec_of(first).owner, {}
     for _, run in ipairs(newly_ready) do
       if spec_of(run).lane ~= lane or spec_of(run).owner ~= owner then return end
