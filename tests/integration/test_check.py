@@ -39,6 +39,18 @@ def test_a_sound_call_is_measured(app):
     assert "chunksize that fits" in repr(report)
 
 
+def test_what_ran_before_in_the_same_process_does_not_hide_the_memory_of_a_call(own_hub):
+    # Given one slot, in which something large has run
+    app = own_hub.app(workers=1)
+    assert 200_000_000 == app.submit(lambda: len(bytearray(200_000_000))).get(20)
+
+    # When a smaller call is checked there
+    report = app.check(defined("def task(n):\n    return len(bytearray(n))"), 50_000_000)
+
+    # Then its own memory is told
+    assert 40_000_000 < report.trial.peak_bytes < 150_000_000
+
+
 def test_what_cannot_be_sent_is_blamed_and_nothing_is_sent(app):
     report = app.check(defined("def task(x):\n    return lock", lock=LOCK), 1)
 
