@@ -18,7 +18,7 @@ from nbqueue.core.exchange import Versions
 from nbqueue.errors import EnvironmentMismatch, NotSerializable
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
 from nbqueue.wire.environment import Environment
-from nbqueue.wire.payload import pickle_parts, unpack
+from nbqueue.wire.payload import pickle_parts, refuse_too_large, unpack
 from nbqueue.wire.requirements import function_requirements, home, remarks_on
 from nbqueue.wire.versions import own_versions
 
@@ -108,13 +108,15 @@ def _pack(
     requires = function_requirements(function)
     places = environment.folder, environment.path, home(), list(environment.variables.items())
     facts = _encode([call, sources, places, own_versions(), sorted(requires.items())])
-    is_large = sum(len(part) for part in parts) > INLINE_BYTES
+    size = sum(len(part) for part in parts)
+    is_large = size > INLINE_BYTES
     digest = blake3(facts, max_threads=blake3.AUTO if is_large else 1)
     for part in parts:
         digest.update(part)
     if is_large and blobs is not None:
         packed = b"F" + blobs.write(digest.hexdigest(), parts, name="function").encode()
     else:
+        refuse_too_large("a function with what it captures", size)
         packed = b"".join(parts)
     path = list(environment.path)
     body = FunctionBody(

@@ -27,6 +27,8 @@ from nbqueue.errors import NotSerializable, ProtocolError
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore, Buffer
 from nbqueue.wire.pickler import dumps
 
+#: A value may not be larger where it travels inside of messages, through a server that has no place for files.
+MAX_MESSAGE_BYTES = 128 * 2**20
 #: Buffers below this are copied into the pickle: a frame of their own would cost more.
 OUT_OF_BAND_BYTES = 64 * 1024
 #: Blocks aim at this size: a claim of one item drags its whole block along.
@@ -49,9 +51,23 @@ def pack(value: Any, blobs: BlobStore | None, folder: str) -> bytes:
         NotSerializable: The value cannot be pickled.
     """
     parts = pickle_parts(value)
-    if sum(len(part) for part in parts) > INLINE_BYTES and blobs is not None:
+    size = sum(len(part) for part in parts)
+    if size > INLINE_BYTES and blobs is not None:
         return b"F" + blobs.write(folder, parts).encode()
+    refuse_too_large(f"a {type(value).__name__}", size)
     return b"".join(parts)
+
+
+def refuse_too_large(what: str, size: int) -> None:
+    """Raise `NotSerializable` for what would travel inside of a message and is too large for that."""
+    if size > MAX_MESSAGE_BYTES:
+        hint = "keep it in a file or a store that workers can reach, and send its name"
+        raise NotSerializable(
+            f"{what} of {size / 2**20:,.0f} MiB is too large for this broker, which passes on up to "
+            f"{MAX_MESSAGE_BYTES / 2**20:.0f} MiB at a time: {hint}",
+            path=what,
+            hint=hint,
+        )
 
 
 def pickle_parts(value: Any) -> list[Buffer]:
@@ -172,7 +188,7 @@ def _pack_each(items: list[Any], start: int, blobs: BlobStore | None, folder: st
             packed.append(pack(item, blobs, folder))
         except NotSerializable as error:
             raise NotSerializable(
-                f"item {index}: {error}", path=error.path, variable=error.variable
+                f"item {index}: {error}", path=error.path, variable=error.variable, hint=error.hint
             ) from error.__cause__
         size += len(packed[-1])
         if size >= BLOCK_BYTES:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from nbqueue.wire.codec import MAX_MESSAGES, PacketReader, encode
+from nbqueue.wire.codec import MAX_MESSAGES, MAX_PACKET_BYTES, PacketReader, encode
 
 Message = TypeVar("Message")
 
@@ -24,10 +24,11 @@ _READ_BYTES = 64 * 1024
 class Stream(Generic[Message]):
     """One end of a connection, which never blocks; *Message* is what arrives here."""
 
-    def __init__(self, connected: socket.socket, message_types: Any) -> None:
+    def __init__(self, connected: socket.socket, message_types: Any, *, max_bytes: int = MAX_PACKET_BYTES) -> None:
         connected.setblocking(False)
         self._socket = connected
-        self._reader: PacketReader[Message] = PacketReader(message_types)
+        self._max_bytes = max_bytes
+        self._reader: PacketReader[Message] = PacketReader(message_types, max_bytes=max_bytes)
         self._unsent = bytearray()
         self.is_open = True  #: `close` was not called
 
@@ -47,9 +48,9 @@ class Stream(Generic[Message]):
             OSError: The other end is gone.
         """
         while len(messages) > MAX_MESSAGES:
-            self._send_packet(encode(messages[:MAX_MESSAGES]))
+            self._send_packet(encode(messages[:MAX_MESSAGES], max_bytes=self._max_bytes))
             messages = messages[MAX_MESSAGES:]
-        self._send_packet(encode(messages))
+        self._send_packet(encode(messages, max_bytes=self._max_bytes))
 
     def send_now(self, packet: bytearray) -> bool:
         """Send a small packet at once and as a whole, or do nothing; whether it was sent."""

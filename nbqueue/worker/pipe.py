@@ -12,6 +12,8 @@ from nbqueue.wire.codec import PacketReader, encode
 
 Message = TypeVar("Message")
 
+#: A chunk of large values that came through a broker which has no files for them is one packet.
+MAX_BYTES = 2 * 2**30
 #: More would have malloc map and unmap memory for every read.
 _READ_BYTES = 64 * 1024
 
@@ -21,7 +23,7 @@ class Pipe(Generic[Message]):
 
     def __init__(self, end: socket.socket, message_types: Any) -> None:
         self._socket = end
-        self._reader: PacketReader[Message] = PacketReader(message_types)
+        self._reader: PacketReader[Message] = PacketReader(message_types, max_bytes=MAX_BYTES)
         self._received: list[Message] = []
 
     def fileno(self) -> int:
@@ -34,7 +36,7 @@ class Pipe(Generic[Message]):
         Raises:
             OSError: The other end is gone.
         """
-        self._socket.sendall(encode([message]))
+        self._socket.sendall(encode([message], max_bytes=MAX_BYTES))
 
     def receive(self) -> Message | None:
         """The next message, waiting for it; None when the other end is gone."""

@@ -117,10 +117,8 @@ class Reporter:
         for item, value in enumerate(values, start):
             try:
                 [(_, payload)] = pack_values([value], start=item, blobs=self._blobs, folder=folder)
-            except NotSerializable:
-                from nbqueue.wire.blame import refusal_of_result  # looks into values, which only this case needs
-
-                self._add_failure(item, refusal_of_result(value, item=item), False, "", wall_s)
+            except NotSerializable as error:
+                self._add_failure(item, _refusal(error, value, item), False, "", wall_s)
             else:
                 self._outcomes.append(Succeeded(item, item + 1, payload, wall_s, cpu_s, peak_bytes))
 
@@ -131,3 +129,12 @@ class Reporter:
         record = pack_failure(error, item_repr=item_repr, where=self._where)
         wall_s = lap_wall_s if wall_s is None else wall_s
         self._outcomes.append(Failed(item, record, is_retryable, wall_s, cpu_s, peak_bytes=own_peak_bytes()))
+
+
+def _refusal(error: NotSerializable, value: Any, item: int) -> NotSerializable:
+    """The error for a result that cannot be sent back."""
+    if error.hint:  # it says all there is to say
+        return NotSerializable(f"the result of {error}", path=error.path, hint=error.hint)
+    from nbqueue.wire.blame import refusal_of_result  # looks into values, which only this case needs
+
+    return refusal_of_result(value, item=item)

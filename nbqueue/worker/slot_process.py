@@ -16,6 +16,7 @@ from nbqueue.wire.messages import Forgotten, FromSlot
 from nbqueue.wire.stream import Stream
 from nbqueue.worker.cell import Cell
 from nbqueue.worker.output import SlotOutput, output_pipe
+from nbqueue.worker.pipe import MAX_BYTES
 from nbqueue.worker.zygote_process import Birth, ZygoteProcess
 from nbqueue.worker.zygote_protocol import SlotEnds
 
@@ -38,7 +39,7 @@ class SlotProcess(Generic[Work]):
     """One slot: its pipe, its cell, what it prints, and what it works on."""
 
     def __init__(self, end: socket.socket, cell: Cell, output: SlotOutput, birth: Birth) -> None:
-        self._stream: Stream[FromSlot] = Stream(end, FromSlot)
+        self._stream: Stream[FromSlot] = Stream(end, FromSlot, max_bytes=MAX_BYTES)
         self._birth = birth
         self.cell = cell
         self.output = output

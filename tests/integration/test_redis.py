@@ -24,7 +24,9 @@ from nbqueue.brokers.redis.session import Operation
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.output import OutputEvent, Text
 from nbqueue.core.task import Block, RunSpec, Succeeded
+from nbqueue.wire.codec import MAX_PACKET_BYTES
 from nbqueue.wire.messages import Deliver, NoteMessage
+from nbqueue.wire.payload import MAX_MESSAGE_BYTES
 from tests.redis_servers import Cluster, RedisServer, SentinelGroup
 
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
@@ -165,6 +167,25 @@ def test_results_larger_than_a_note_arrive(site):
     value = os.urandom(3 * 2**20)
 
     assert value == site.app().submit(bytes, value).get(timeout=40)
+
+
+@pytest.mark.timeout(90)
+def test_large_values_pass_and_larger_ones_are_refused_in_a_sentence(open_site):
+    # Given a value larger than any packet between processes of one machine
+    site = open_site()
+    site.worker()
+    app = site.app()
+    size = MAX_PACKET_BYTES + 1
+
+    # Then it goes there and back
+    assert size == len(app.submit(bytes, bytes(size)).get(60))
+
+    # And one that is larger than a server should be given is refused, on either side, and the worker lives
+    with pytest.raises(nbqueue.NotSerializable, match="129 MiB is too large for this broker"):
+        app.submit(len, bytes(MAX_MESSAGE_BYTES + 2**20))
+    with pytest.raises(nbqueue.NotSerializable, match=r"the result of item 0.* 129 MiB is too large for this broker"):
+        app.submit(bytes, MAX_MESSAGE_BYTES + 2**20).get(60)
+    assert 42 == app.submit(double, 21).get(timeout=30)
 
 
 def print_slowly(count):

@@ -112,6 +112,15 @@ def test_without_files_a_large_value_stays_inline():
     again[0] = 1.0
 
 
+def test_what_is_too_large_for_a_message_is_refused_unless_there_are_files(blobs, monkeypatch):
+    monkeypatch.setattr("nbqueue.wire.payload.MAX_MESSAGE_BYTES", 2**20)
+    value = bytes(2**21)
+
+    with pytest.raises(NotSerializable, match=r"a bytes of 2 MiB is too large .* up to 1 MiB .* keep it in a file"):
+        pack(value, None, "run")
+    assert value == unpack(pack(value, blobs, "run"), blobs)
+
+
 def test_what_cannot_be_sent_is_named_by_its_type():
     with pytest.raises(NotSerializable, match="a lock cannot be sent to a worker"):
         pack(threading.Lock(), None, "run")
