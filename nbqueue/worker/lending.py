@@ -18,6 +18,38 @@ MAX_LENT = 64
 PRELOADED = ("nbqueue._api", "nbqueue.brokers.zmq.embedded", "nbqueue.brokers.zmq.broker")
 
 
+class Wait:
+    """One task's wait for others.
+
+    Who waits for a map looks up at every piece of news and waits on. That is the same wait: otherwise lending, which is
+    news, would end it before it had begun, for ever.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._paused_at: float | None = None
+
+    def begin(self, now: float) -> None:
+        """The task waits."""
+        if self.since(now) is None:
+            self._since = now
+        self._paused_at = None
+
+    def end(self, now: float) -> None:
+        """It goes on, perhaps only to wait again."""
+        self._paused_at = now
+
+    def forget(self) -> None:
+        """The task is over."""
+        self._since = self._paused_at = None
+
+    def since(self, now: float) -> float | None:
+        """Since when it waits; None: it does not."""
+        if self._paused_at is not None and now - self._paused_at >= LEND_AFTER_S:
+            self.forget()
+        return self._since
+
+
 class Lender:
     """Decides how many processes a worker has beyond its slots."""
 

@@ -15,6 +15,7 @@ from nbqueue.errors import ProtocolError
 from nbqueue.wire.messages import Forgotten, FromSlot
 from nbqueue.wire.stream import Stream
 from nbqueue.worker.cell import Cell
+from nbqueue.worker.lending import Wait
 from nbqueue.worker.output import SlotOutput, output_pipe
 from nbqueue.worker.pipe import MAX_BYTES
 from nbqueue.worker.zygote_process import Birth, ZygoteProcess
@@ -46,7 +47,7 @@ class SlotProcess(Generic[Work]):
         self.is_ready = False
         self.work: Work | None = None
         self.items_begun = 0
-        self.waiting_since: float | None = None  #: its task waits for other tasks
+        self.wait = Wait()  #: of its task, for other tasks
         self.functions: set[bytes] = set()
         self.environment: bytes | None = None  #: of the functions that it has run; None: it is fresh
 

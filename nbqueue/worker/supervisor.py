@@ -13,6 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 
 import msgspec
 
@@ -191,7 +192,7 @@ class Supervisor:
     def patience_s(self) -> float:
         """So many seconds `run_once` may wait."""
         now = self._clock()
-        if any(slot.waiting_since is not None for slot in self._slots):
+        if any(slot.wait.since(now) is not None for slot in self._slots):
             return LEND_AFTER_S
         if self._port_is_quiet_only_until(now):
             return ANNOUNCE_S
@@ -351,7 +352,7 @@ class Supervisor:
             case ChunkReport():
                 self._take_report(slot, message)
             case Waits(begins):
-                slot.waiting_since = self._clock() if begins else None
+                (slot.wait.begin if begins else slot.wait.end)(self._clock())
                 if not self._is_preloaded:
                     self._is_preloaded = True
                     self._zygote.preload(PRELOADED)
@@ -373,7 +374,7 @@ class Supervisor:
         self._port.commit(report.token, work.delivery.run_id, report.outcomes, final=report.final)
         if report.final:
             slot.work = None
-            slot.waiting_since = None
+            slot.wait.forget()
             slot.output.end()
             if self._limits.tasks_per_child is not None and slot.items_begun >= self._limits.tasks_per_child:
                 self._retire(slot, "it has run as many tasks as it may")
@@ -464,15 +465,16 @@ class Supervisor:
 
     def _lend(self, now: float) -> None:
         """Have as many slots more as there are tasks that wait for others."""
-        waiting = [slot for slot in self._slots if slot.work is not None and slot.waiting_since is not None]
-        if not waiting and not self._lender.lent:
+        waits = [(since, slot) for slot in self._slots if (since := slot.wait.since(now)) is not None]
+        if not waits and not self._lender.lent:
             return
-        wanted = self._lender.wanted([slot.waiting_since for slot in waiting if slot.waiting_since is not None], now)
+        wanted = self._lender.wanted([since for since, _ in waits], now)
         if wanted != self._lender.lent:
             by, self._lender.lent = wanted - self._lender.lent, wanted
             self.resize(by)
-        if self._lender.refuses(len(waiting)):
-            self._refuse_to_wait(max(waiting, key=lambda slot: slot.waiting_since or 0.0))
+        if self._lender.refuses(len(waits)):
+            _, latest = max(waits, key=itemgetter(0))
+            self._refuse_to_wait(latest)
 
     def _refuse_to_wait(self, slot: SlotProcess[Work]) -> None:
         item = None if slot.work is None else slot.work.running_item(slot.cell)

@@ -1,6 +1,8 @@
 """How many slots a worker lends to the children of tasks that wait."""
 
-from nbqueue.worker.lending import LEND_AFTER_S, MAX_LENT, Lender
+from nbqueue.worker.lending import LEND_AFTER_S, MAX_LENT, Lender, Wait
+
+A_MOMENT_S = LEND_AFTER_S / 4
 
 
 def test_a_slot_is_lent_for_each_task_that_has_waited_for_a_while():
@@ -40,3 +42,34 @@ def test_there_is_an_end_to_lending_and_whoever_waits_then_is_refused():
     assert MAX_LENT == lender.wanted([0.0] * 1000, now=1.0)
     assert not lender.refuses(MAX_LENT)
     assert lender.refuses(MAX_LENT + 1)
+
+
+def test_a_wait_that_looks_up_for_a_moment_is_the_same_wait():
+    # Given a task that waits, and looks up at every piece of news
+    wait = Wait()
+    wait.begin(0.0)
+    for number in range(1, 20):
+        wait.end(number * A_MOMENT_S)
+        assert 0.0 == wait.since(number * A_MOMENT_S)
+        wait.begin(number * A_MOMENT_S)
+
+    # Then it has waited all the time
+    assert 0.0 == wait.since(20 * A_MOMENT_S)
+
+
+def test_a_task_that_goes_on_waits_no_more_and_waits_anew_later():
+    wait = Wait()
+    wait.begin(0.0)
+    wait.end(1.0)
+
+    assert wait.since(1.0 + LEND_AFTER_S) is None
+    wait.begin(5.0)
+    assert 5.0 == wait.since(5.0)
+
+
+def test_a_task_that_has_ended_does_not_wait():
+    wait = Wait()
+    wait.begin(0.0)
+    wait.forget()
+
+    assert wait.since(0.0) is None
