@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import select
 import sys
 from collections import deque
 
@@ -39,6 +40,9 @@ class SlotOutput:
     def __init__(self, readers: tuple[int, int], cell: Cell) -> None:
         """Read the pipes *readers*; *cell* names the item that runs."""
         self.readers = readers
+        self._poll = select.poll()  # to look into both at once: mostly there is nothing
+        for reader in readers:
+            self._poll.register(reader, select.POLLIN)
         self._cell = cell
         self._sorter = Sorter()
         self._batch = OutputBatch()
@@ -80,11 +84,11 @@ class SlotOutput:
         """Read what is there, once; the number of bytes."""
         size = 0
         self._item = self._cell.numbers[ITEM]  # before the look at the pipes: what is there was written until now
-        for stream, reader in enumerate(self.readers):
+        for reader, _ in self._poll.poll(0):
             data = _read(reader)
             if data:
                 size += len(data)
-                self._sorter.feed(stream, data)
+                self._sorter.feed(self.readers.index(reader), data)
         if size:
             self._collect(all_of_it=False)
         return size
