@@ -97,7 +97,10 @@ class MapResult(AsyncResult):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for all items; the first error in input order, or None."""
-        self._wait(timeout)
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
         if self.run.error is not None:
             return self.run.error.with_traceback(None)
         if not self.run.failures:
@@ -141,9 +144,12 @@ class MapResult(AsyncResult):
     def __getitem__(self, index: int | slice) -> Any:
         """One result, or a list of some; waits for them."""
         __tracebackhide__ = True
-        if isinstance(index, slice):
-            return [self._item(item) for item in range(*index.indices(len(self)))]
-        return self._item(item_index(index, len(self)))
+        try:
+            if isinstance(index, slice):
+                return [self._item(item) for item in range(*index.indices(len(self)))]
+            return self._item(item_index(index, len(self)))
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
 
     def _item(self, item: int) -> Any:
         __tracebackhide__ = True

@@ -234,6 +234,8 @@ class Submitter:
             kept = _keep(run, [])
         feeder = Feeder(items, run, link, broker.blobs, buffersize=how.buffersize, kept=kept)
         handle = MapResult(run, link, broker.blobs, options=how, feeder=feeder, attendant=self._app.display)
+        if kept is not None:
+            handle.retry_with(submitter._runner_again(fn, call, how, kept))
         try:
             link.submit(spec, body, [], closed=False, follower=handle)
             handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
@@ -242,12 +244,10 @@ class Submitter:
                 link.wait_until_accepted(run)
             else:
                 feeder.top_up(0)
+            return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
         except KeyboardInterrupt:  # nobody will get the handle
             feeder.give_up()
             raise
-        if kept is not None:
-            handle.retry_with(submitter._runner_again(fn, call, how, kept))
-        return handle
 
     def changed(self, override: dict[str, Any]) -> Submitter:
         """The same with other options."""
