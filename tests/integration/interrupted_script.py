@@ -89,3 +89,6 @@ if __name__ == "__main__":
         faulthandler.dump_traceback(all_threads=True)  # who holds what
         sys.__stderr__.write(f"{nbqueue.inspect().active()}\n{nbqueue.inspect().workers()}\n")
         raise
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)  # in the middle of a trial, `sys.stderr` is its own
+        raise
