@@ -155,7 +155,9 @@ def test_what_was_counted_is_not_uncounted(item, event, rules):
     if after.state not in TERMINAL:
         assert after.lost - item.lost == (event.trigger in (Trigger.KILL, Trigger.BLAME) and after != item)
         assert after.retries - item.retries == (event.trigger is Trigger.FAIL and after != item)
-        assert after.attempt - item.attempt == (item.state is State.PENDING and after.state is State.RECEIVED)
+        is_claimed = item.state is State.PENDING and after.state is State.RECEIVED
+        is_handed_back = event.trigger is Trigger.RELEASE and item.state is State.RECEIVED and after != item
+        assert after.attempt - item.attempt == is_claimed - is_handed_back
 
 
 @given(items, events, rules)
