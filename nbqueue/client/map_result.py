@@ -110,22 +110,17 @@ class MapResult(AsyncResult):
 
     def __iter__(self) -> Iterator[Any]:
         """Results as they come: in input order, or in the order of their ends if made with ``ordered=False``."""
-        entries = (
-            self._entries_in_order(self._deadline) if self._options.ordered else self._entries_as_done(self._deadline)
-        )
         __tracebackhide__ = True
-        while True:
-            try:
-                entry = next(entries, None)
-            except KeyboardInterrupt as interrupt:
-                raise self._answered(interrupt) from None
-            if entry is None:
-                break
-            if self._options.on_error == "raise" and entry.state is not State.SUCCESS:
-                raise self._error_now(entry, entry.start)
-            yield from self._values_of(entry, self._options.on_error)
-        self._finish_view()
-        CONCERNS.of_environment(self.run.remarks)
+        try:  # around all of it: an interrupt may fall beside the wait as well
+            entries = self._entries_in_order if self._options.ordered else self._entries_as_done
+            for entry in entries(self._deadline):
+                if self._options.on_error == "raise" and entry.state is not State.SUCCESS:
+                    raise self._error_now(entry, entry.start)
+                yield from self._values_of(entry, self._options.on_error)
+            self._finish_view()
+            CONCERNS.of_environment(self.run.remarks)
+        except KeyboardInterrupt as interrupt:
+            raise self._answered(interrupt) from None
 
     def __len__(self) -> int:
         """Number of items.

@@ -64,6 +64,22 @@ def test_what_was_begun_elsewhere_goes_on(hub, begun):
     assert "goes on" in errors
 
 
+@pytest.mark.parametrize("consume", [list, lambda results: results.get(), lambda results: results[:2]])
+def test_an_interrupt_that_falls_beside_the_wait_stops_the_map_too(app, monkeypatch, consume):
+    # Given a map of which something is done, and an interrupt that falls while that is unpacked
+    def unpack_and_be_interrupted(*_):
+        raise KeyboardInterrupt
+
+    results = app.map(time.sleep, [0, 60], chunksize=1, progress=False)
+    monkeypatch.setattr("nbqueue.client.map_result.PackedValues", unpack_and_be_interrupted)
+
+    # When the results are consumed, then what still runs is stopped
+    with pytest.raises(KeyboardInterrupt):
+        consume(results)
+    assert results.ready()
+    assert 1 == results.counts.revoked
+
+
 def test_nonsense_for_on_interrupt_is_refused(app):
     with pytest.raises(ValueError, match='on_interrupt must be "revoke" or "detach"'):
         app.map(abs, [1], on_interrupt="stop")
