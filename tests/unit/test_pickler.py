@@ -79,3 +79,13 @@ def test_a_member_of_an_enum_comes_back_as_itself(classes):
 
 def test_a_value_goes_there_and_back():
     assert {"a": [1, 2.0, None]} == pickle.loads(dumps({"a": [1, 2.0, None]}))
+
+
+def test_functions_keep_the_names_of_their_files():
+    namespace = {"__name__": "__main__"}
+    exec(compile("def outer():\n    return lambda: 1", "<cell 7>", "exec"), namespace)
+
+    outer = pickle.loads(dumps(namespace["outer"]))
+
+    assert "<cell 7>" == outer.__code__.co_filename
+    assert "<cell 7>" == outer().__code__.co_filename
