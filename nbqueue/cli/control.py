@@ -51,7 +51,7 @@ def purge(settings: Settings, queue: str, force: bool) -> None:
 
 @click.group()
 def control() -> None:
-    """Give workers an order: ping, more or fewer slots, shutdown."""
+    """Give workers an order: ping, more or fewer slots, time limits, shutdown."""
 
 
 _destination = click.option("-d", "--destination", multiple=True, help="Name of a worker; default: all.")
@@ -85,6 +85,22 @@ def pool_grow(settings: Settings, n: int, destination: tuple[str, ...], timeout:
 def pool_shrink(settings: Settings, n: int, destination: tuple[str, ...], timeout: float) -> None:
     """Give each worker N slots fewer, at least one; busy ones go when their work is over."""
     _give(settings, "pool_shrink", {"n": n}, destination, timeout)
+
+
+@control.command()
+@click.argument("name")
+@click.option(
+    "--soft", type=float, default=None, help="Seconds after which SoftTimeLimitExceeded is raised in the task."
+)
+@click.option("--hard", type=float, default=None, help="Seconds after which the task's process is ended.")
+@_destination
+@_timeout
+@click.pass_obj
+def time_limit(
+    settings: Settings, name: str, soft: float | None, hard: float | None, destination: tuple[str, ...], timeout: float
+) -> None:
+    """Limit the time of tasks called NAME that begin from now on; without limits, take the rule away."""
+    _give(settings, "time_limit", {"name": name, "soft": soft, "hard": hard}, destination, timeout)
 
 
 @control.command()

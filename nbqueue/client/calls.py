@@ -242,7 +242,7 @@ class Calls(Submitter, ABC):
 
     @property
     def control(self) -> Control:
-        """Orders to the workers: ping, more or fewer slots, shutdown."""
+        """Orders to the workers: ping, more or fewer slots, time limits, shutdown."""
         from nbqueue.client.control import Control
 
         return Control(lambda: self.connection()[0])

@@ -1,15 +1,16 @@
-"""Orders to connected workers: ping, more or fewer slots, shutdown."""
+"""Orders to connected workers: ping, more or fewer slots, time limits, shutdown."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from nbqueue.client.link import Link
 from nbqueue.client.recall import ANSWER_TIMEOUT_S
 from nbqueue.client.tables import Table
-from nbqueue.core.orders import Answer, EndWork, Order, ResizePool, SayAlive, TellVersions
+from nbqueue.core.orders import Answer, EndWork, LimitTime, Order, ResizePool, SayAlive, TellVersions
 from nbqueue.wire.environment import current_environment
 
 
@@ -22,7 +23,7 @@ class Reply(NamedTuple):
 
 
 class Control:
-    """Orders to workers: ping, pool_grow, pool_shrink, shutdown, broadcast, purge.
+    """Orders to workers: ping, pool_grow, time_limit, shutdown and so on.
 
     Each order goes to all workers, or to those that *destination* names, waits up to *timeout* seconds for their
     answers, and returns one `Reply` per worker. A worker that has not answered in time may carry it out later.
@@ -51,6 +52,32 @@ class Control:
         """
         return self._order(ResizePool(-_positive(n)), destination, timeout)
 
+    def time_limit(
+        self,
+        name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: str | Iterable[str] | None = None,
+        timeout: float = 5.0,
+    ) -> Table[Reply]:
+        """Limit the time of tasks of a name that begin from now on.
+
+        Of these limits and the task's own, the stricter ones hold. A chunk of items that has begun keeps those that it
+        began with. The rule lasts for as long as the worker's process; workers that come later do not know it.
+
+        Args:
+            name: Of the tasks, as cards and `inspect` show it: ``name=`` of the decorator or ``label=``, else the
+                function's own.
+            soft: Seconds, as `soft_time_limit` of `options`; None: none.
+            hard: Seconds, as `time_limit` of `options`; None: none. With both None the rule for the name is taken away.
+            destination: Names of workers; None: all.
+            timeout: Seconds to wait for their answers.
+
+        Raises:
+            ValueError: That is no name or no limit, or the soft one would never be reached.
+        """
+        return self._order(_limit_time(name, soft, hard), destination, timeout)
+
     def shutdown(self, destination: str | Iterable[str] | None = None, timeout: float = 5.0) -> Table[Reply]:
         """Stop workers in good order: what they run goes back to the queue, and local ones are not started again."""
         return self._order(EndWork(), destination, timeout)
@@ -71,6 +98,7 @@ class Control:
             "ping": self.ping,
             "pool_grow": self.pool_grow,
             "pool_shrink": self.pool_shrink,
+            "time_limit": self.time_limit,
             "shutdown": self.shutdown,
         }
         if command not in orders:
@@ -110,13 +138,29 @@ class Control:
         return [worker.worker_id for worker in workers if worker.name in wanted]
 
     def __repr__(self) -> str:
-        return "<Control: ping, pool_grow, pool_shrink, shutdown, broadcast, purge>"
+        return "<Control: ping, pool_grow, pool_shrink, time_limit, shutdown, broadcast, purge>"
 
 
 def _reply(name: str, answer: Answer | None, timeout: float) -> Reply:
     if answer is None:
         return Reply(name, False, f"no answer within {timeout:g} s")
     return Reply(name, answer.done, answer.text)
+
+
+def _limit_time(name: object, soft: float | None, hard: float | None) -> LimitTime:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"name must be the name of tasks, as cards show it, not {name!r}")
+    soft_s, time_s = _seconds("soft", soft), _seconds("hard", hard)
+    if soft_s is not None and time_s is not None and soft_s >= time_s:
+        raise ValueError(f"soft must be less than hard, or it is never reached: {soft_s:g} s and {time_s:g} s")
+    return LimitTime(name, soft_s, time_s)
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")
+    return None if value is None else float(value)
 
 
 def _positive(n: int) -> int:

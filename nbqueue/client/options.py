@@ -216,6 +216,6 @@ def _limits(values: Mapping[str, Any]) -> TaskLimits:
         soft_time_s=None if soft_time_s is None else float(soft_time_s),
         time_s=None if time_s is None else float(time_s),
         memory_bytes=values["memory"],
-        retry_time=time_s is not None and issubclass(TimeLimitExceeded, retried),
+        retry_time=issubclass(TimeLimitExceeded, retried),  # a limit may still be ordered by name
         retry_memory=values["memory"] is not None and issubclass(MemoryLimitExceeded, retried),
     )

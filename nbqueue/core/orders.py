@@ -23,6 +23,14 @@ class EndWork(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Stop in good order: what is held goes back to the queue."""
 
 
+class LimitTime(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Hold tasks of this name that begin from now on to these limits; without both, no longer."""
+
+    name: str
+    soft_s: float | None = None
+    time_s: float | None = None
+
+
 class TellVersions(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Say which packages a function of the client could import, and in which versions."""
 
@@ -35,7 +43,7 @@ class SealedOrder(msgspec.Struct, frozen=True, tag=True, array_like=True):
     data: bytes
 
 
-Order = SayAlive | ResizePool | EndWork | TellVersions | SealedOrder
+Order = SayAlive | ResizePool | EndWork | TellVersions | SealedOrder | LimitTime
 
 
 class OrderFor(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,11 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_time: bool = False  #: an item that passed `time_s` may be retried
     retry_memory: bool = False  #: likewise for `memory_bytes`
 
+    @property
+    def is_any(self) -> bool:
+        """Whether there is a limit at all."""
+        return not (self.soft_time_s is None and self.time_s is None and self.memory_bytes is None)
+
 
 class Manner(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """How running items are stopped by a revoke."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+import msgspec
+
+from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import TaskLimits
 
 #: Above this share of the memory no further item is begun.
@@ -26,6 +29,37 @@ class WorkerLimits(NamedTuple):
 
 
 NO_WORKER_LIMITS = WorkerLimits()
+
+
+class TimeRules:
+    """Time limits that somebody has ordered for tasks of a name; they hold for as long as this worker lives."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, tuple[float | None, float | None]] = {}
+
+    def put(self, name: str, *, soft_s: float | None, time_s: float | None) -> str:
+        """Have this rule for *name* instead of the last one, or none; what holds now, in words."""
+        if soft_s is None and time_s is None:
+            known = self._rules.pop(name, None) is not None
+            return f"no time limits for {name!r} any more" if known else f"there were no time limits for {name!r}"
+        self._rules[name] = soft_s, time_s
+        limits = (("soft", soft_s), ("hard", time_s))
+        return f"{name!r}: {', '.join(f'{kind} {limit_s:g} s' for kind, limit_s in limits if limit_s is not None)}"
+
+    def applied(self, delivery: Delivery) -> Delivery:
+        """The delivery with the stricter limits of the task's own and the rule's."""
+        rule = self._rules.get(delivery.label)
+        if rule is None:
+            return delivery
+        limits, (soft_s, time_s) = delivery.limits, rule
+        stricter = msgspec.structs.replace(
+            limits, soft_time_s=_stricter(limits.soft_time_s, soft_s), time_s=_stricter(limits.time_s, time_s)
+        )
+        return msgspec.structs.replace(delivery, limits=stricter)
+
+
+def _stricter(own: float | None, ordered: float | None) -> float | None:
+    return min((limit for limit in (own, ordered) if limit is not None), default=None)
 
 
 class Overrun(Enum):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol, assert_never
 
-from nbqueue.core.orders import Answer, EndWork, OrderFor, ResizePool, SayAlive, SealedOrder, TellVersions
+from nbqueue.core.orders import (
+    Answer,
+    EndWork,
+    LimitTime,
+    OrderFor,
+    ResizePool,
+    SayAlive,
+    SealedOrder,
+    TellVersions,
+)
 from nbqueue.wire.versions import installed_versions
 
 
@@ -13,6 +22,9 @@ class Crew(Protocol):
 
     def resize(self, by: int) -> int:
         """Have so many slots more or fewer, at least one; how many that makes."""
+
+    def limit_time(self, name: str, *, soft_s: float | None, time_s: float | None) -> str:
+        """Hold tasks of this name to these limits from now on; what holds for them now, in words."""
 
     def stop(self) -> None:
         """End in good order."""
@@ -26,6 +38,8 @@ def obey(message: OrderFor, crew: Crew, worker_id: bytes) -> Answer:
             return _say(answer, "alive")
         case ResizePool(by):
             return _say(answer, _plural(crew.resize(by)))
+        case LimitTime(name, soft_s, time_s):
+            return _say(answer, crew.limit_time(name, soft_s=soft_s, time_s=time_s))
         case EndWork():
             crew.stop()
             return _say(answer, "stops")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nbqueue.core.exchange import WorkerInfo
     from nbqueue.core.routing import Offer
     from nbqueue.settings import Settings
+    from nbqueue.worker.limits import TimeRules
     from nbqueue.worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class _Worker:
         self._grace_s = grace_s
         self._announce = announce
         self._supervisor: Supervisor | None = None
+        self._rules: TimeRules | None = None  # what was ordered holds on when the broker is lost and joined anew
         self._signals = 0
 
     def work_on(self, zygote: ZygoteProcess) -> None:
@@ -149,12 +151,14 @@ class _Worker:
 
     def _supervise(self, zygote: ZygoteProcess) -> None:
         from nbqueue.core.routing import Offer
+        from nbqueue.worker.limits import TimeRules
         from nbqueue.worker.resident import worker_info, worker_limits
         from nbqueue.worker.supervisor import Supervisor
 
         broker = _find_broker(self._settings, self._lifeline)
         zygote.use_roots([str(root) for root in broker.blobs.roots] if broker.blobs is not None else [])
         info = worker_info(self._name, self._slots, self._offer or Offer())
+        self._rules = self._rules or TimeRules()
         self._supervisor = Supervisor(
             broker.open_worker(info),
             zygote,
@@ -164,6 +168,7 @@ class _Worker:
             limits=worker_limits(self._settings),
             lifeline=self._lifeline,
             grace_s=self._grace_s,
+            rules=self._rules,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

@@ -143,7 +143,7 @@ class Slot:
         clock = time.perf_counter
         look_at = clock()
         done = report.values
-        is_limited = self._limits != NO_LIMITS
+        is_limited = self._limits.is_any
         for index in range(first, last):
             numbers[ITEM] = index  # before the look at the cell: a signal for the former item must not find this one
             if is_limited:

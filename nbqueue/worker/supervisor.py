@@ -37,7 +37,7 @@ from nbqueue.wire.messages import (
 )
 from nbqueue.worker import memory
 from nbqueue.worker.lending import LEND_AFTER_S, PRELOADED, Lender
-from nbqueue.worker.limits import NO_WORKER_LIMITS, WorkerLimits
+from nbqueue.worker.limits import NO_WORKER_LIMITS, TimeRules, WorkerLimits
 from nbqueue.worker.obituary import Death, obituary
 from nbqueue.worker.orders import obey
 from nbqueue.worker.output import SlotOutput
@@ -74,10 +74,11 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         lifeline: int | None = None,
         grace_s: float = 0.0,
+        rules: TimeRules | None = None,
     ) -> None:
         """Use *slots* slots forked by *zygote*; end when the descriptor *lifeline* closes.
 
-        When it drains, what runs has *grace_s* seconds to end.
+        When it drains, what runs has *grace_s* seconds to end. *rules* are those that were ordered before.
         """
         self._port = port
         self._zygote = zygote
@@ -86,6 +87,7 @@ class Supervisor:
         self._wanted_slots = slots
         self._clock = clock
         self._limits = limits
+        self._rules = rules or TimeRules()
         self._lender = Lender()
         self._is_preloaded = False
         self._warden = Warden(limits, name=name, now=clock())
@@ -299,6 +301,10 @@ class Supervisor:
         self._fill_slots()
         return self._wanted_slots
 
+    def limit_time(self, name: str, *, soft_s: float | None, time_s: float | None) -> str:
+        """Hold tasks of this name that begin from now on to these limits; what holds for them now, in words."""
+        return self._rules.put(name, soft_s=soft_s, time_s=time_s)
+
     def _retire_surplus(self) -> None:
         """End idle slots that are no longer wanted. Those that are being forked or are dying will be looked at then."""
         unready = sum(not slot.is_ready for slot in self._slots)
@@ -324,7 +330,7 @@ class Supervisor:
             self._begin(slot, work)
 
     def _begin(self, slot: SlotProcess[Work], work: Work) -> None:
-        delivery = work.delivery
+        delivery = work.delivery = self._rules.applied(work.delivery)
         work.since = self._clock()
         if delivery.attempt > 1:
             # It may have killed a process before: say what runs before it does, so that the blame cannot be missed.

@@ -10,7 +10,7 @@ import logging
 import signal
 from collections.abc import Sequence
 
-from nbqueue.core.task import NO_LIMITS, Failed, Killed
+from nbqueue.core.task import Failed, Killed
 from nbqueue.errors import MemoryLimitExceeded, NBQueueError, ProcessLimitExceeded, TimeLimitExceeded
 from nbqueue.worker import memory
 from nbqueue.worker.limits import Budget, Overrun, WorkerLimits, must_hold, overrun, size_text, victim
@@ -47,7 +47,7 @@ class Warden:
     def patience_s(self, slots: Slots) -> float | None:
         """How soon it must look again; None: nothing runs."""
         works = [slot.work for slot in slots if slot.work is not None]
-        if any(work.delivery.limits != NO_LIMITS for work in works):
+        if any(work.delivery.limits.is_any for work in works):
             return LOOK_S
         return MEASURE_S if works or self.holding is not None else None
 
@@ -60,7 +60,7 @@ class Warden:
         if is_time_to_measure:
             self._measured_at = now
         for slot in slots:
-            if slot.work is not None and slot.work.sentence is None and slot.work.delivery.limits != NO_LIMITS:
+            if slot.work is not None and slot.work.sentence is None and slot.work.delivery.limits.is_any:
                 self._look_at(slot, slot.work, with_family=is_time_to_measure)
         if is_time_to_measure:
             self._look_for_bombs(slots)

@@ -1,6 +1,6 @@
 """Looking at a broker, emptying a queue, and giving orders to supervisors."""
 
-from nbqueue.core.orders import EndWork, OrderFor, ResizePool, SayAlive
+from nbqueue.core.orders import EndWork, LimitTime, OrderFor, ResizePool, SayAlive
 from nbqueue.core.states import State
 
 # -- purge -------------------------------------------------------------------------------------------------------------
@@ -127,6 +127,15 @@ def test_an_order_reaches_nobody_but_those_who_are_named(broker):
     assert [(meant.info.worker_id, "w0")] == asked.workers
     assert [OrderFor(client.id, asked.request, ResizePool(2))] == meant.told()
     assert [] == other.told()
+
+
+def test_an_order_arrives_as_it_was_given(broker):
+    client, worker = broker.client(), broker.worker()
+
+    asked = [client.command(LimitTime("fit", 0.5, 2.0)), client.command(LimitTime("fit"))]
+
+    orders = [LimitTime("fit", 0.5, 2.0), LimitTime("fit", None, None)]
+    assert [OrderFor(client.id, one.request, order) for one, order in zip(asked, orders, strict=True)] == worker.told()
 
 
 def test_without_supervisors_nobody_is_asked(broker):

@@ -156,6 +156,64 @@ def test_a_worker_that_is_told_to_shut_down_ends_and_stays_away(own_hub, wait_un
     assert [] == own_hub.zygotes()
 
 
+def test_a_time_limit_by_name_holds_for_tasks_that_begin_from_now_on(own_hub, wait_until, tmp_path):
+    # Given a task that runs, and one of another name
+    app = own_hub.app(workers=3)
+    go = tmp_path / "go"
+    before = app.options(label="fit").submit(sleep_until(go))
+    wait_until(lambda: app.inspect().active(), "its start")
+
+    # When tasks of its name are limited
+    [reply] = app.control.time_limit("fit", hard=0.3)
+    other = app.options(label="other").submit(sleep_until(go))
+
+    # Then the next ones are ended, each item for itself, and what began before and what has another name goes on
+    assert (True, "'fit': hard 0.3 s") == (reply.ok, reply.text)
+    results = app.map(lambda x: time.sleep(1e6 if x == 1 else 0.2) or x, range(3), chunksize=3, label="fit")
+    values = results.get(20, propagate=False)
+    assert (0, 2) == (values[0], values[2])
+    assert isinstance(values[1], nbqueue.TimeLimitExceeded)
+    go.touch()
+    assert all(isinstance(task.get(10), int) for task in (before, other))
+
+    # And when the rule is taken away, none is
+    [reply] = app.control.broadcast("time_limit", {"name": "fit"})
+    assert "no time limits for 'fit' any more" == reply.text
+    assert 7 == app.options(label="fit").submit(lambda: time.sleep(0.6) or 7).get(10)
+
+
+def test_a_soft_limit_by_name_is_told_inside_and_the_stricter_own_one_stays(own_hub):
+    app = own_hub.app(workers=1)
+    assert 1 == app.submit(abs, -1).get(10)
+    app.control.time_limit("fit", soft=0.4, hard=30)
+
+    def told():
+        try:
+            time.sleep(1e6)
+        except nbqueue.SoftTimeLimitExceeded as error:
+            return str(error)
+
+    assert "soft_time_limit of 0.4 s" in app.options(label="fit").submit(told).get(10)
+    assert "soft_time_limit of 0.2 s" in app.options(label="fit", soft_time_limit=0.2).submit(told).get(10)
+
+
+def test_a_task_that_passed_a_limit_by_name_is_retried_as_its_options_say(own_hub, tmp_path):
+    # Given tasks that are too slow once, of which one may be retried
+    app = own_hub.app(workers=1)
+    assert 1 == app.submit(abs, -1).get(10)
+    app.control.time_limit("fit", hard=0.5)
+
+    def slow_once(mark):
+        if not mark.exists():
+            mark.touch()
+            time.sleep(1e6)
+        return "second time"
+
+    assert "second time" == app.options(label="fit", max_retries=1).submit(slow_once, tmp_path / "one").get(20)
+    with pytest.raises(nbqueue.TimeLimitExceeded):
+        app.options(label="fit").submit(slow_once, tmp_path / "two").get(20)
+
+
 def test_a_purge_empties_the_queue_and_lets_run_what_runs(own_hub, wait_until, tmp_path):
     # Given one slot that is busy, and work behind it
     app = own_hub.app(workers=1)
@@ -246,6 +304,12 @@ def test_the_commands_do_the_same(own_hub, wait_until, tmp_path):
     assert "2 slots" in own_hub.command("control", "pool-grow").stdout
     go.touch()
     assert "1 slot" in own_hub.command("control", "pool-shrink", "1").stdout
+    assert (
+        "'fit': soft 1.5 s, hard 60 s"
+        in own_hub.command("control", "time-limit", "fit", "--soft", "1.5", "--hard", "60").stdout
+    )
+    never = own_hub.command("control", "time-limit", "fit", "--hard", "0")
+    assert "Error: hard must be a number of seconds above 0, or None, not 0.0\n" == never.stderr
     unknown = own_hub.command("control", "ping", "-d", "nobody")
     assert (1, "Error: no worker is called 'nobody'") == (unknown.returncode, unknown.stderr[:35])
 

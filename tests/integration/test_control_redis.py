@@ -1,5 +1,6 @@
 """Queues, inspection and control with Redis as the broker, sealed, and workers that were started from a shell."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -113,6 +114,39 @@ def test_workers_can_be_seen_resized_and_stopped(site, app, wait_until, tmp_path
     app.control.shutdown("one")
     wait_until(lambda: ["two"] == [worker.worker for worker in app.inspect().workers()], "its end", timeout_s=20)
     assert 1 == app.submit(abs, -1).get(20)
+
+
+def test_a_time_limit_by_name_reaches_the_workers_that_are_named(site, app, wait_until):
+    # Given two workers, of which one holds tasks of a name to a limit
+    site.worker("-c", "1", "-n", "strict", "-Q", "strict")
+    site.worker("-c", "1", "-n", "lenient", "-Q", "lenient")
+    wait_until(lambda: 2 == len(app.inspect().workers()), "both", timeout_s=20)
+    assert [("strict", True, "'fit': hard 0.3 s")] == list(
+        app.control.time_limit("fit", hard=0.3, destination="strict")
+    )
+
+    # Then it ends them, and the other one does not
+    long = [
+        app.options(queue=queue, label="fit").submit(lambda: time.sleep(1.0) or 1) for queue in ("strict", "lenient")
+    ]
+    with pytest.raises(nbqueue.TimeLimitExceeded):
+        long[0].get(20)
+    assert 1 == long[1].get(20)
+
+
+def test_a_time_limit_by_name_is_kept_by_a_worker_that_must_join_anew(site, app, wait_until):
+    # Given a worker that was given a rule
+    site.worker("-c", "1", "-n", "one")
+    wait_until(lambda: app.inspect().workers(), "the worker", timeout_s=20)
+    app.control.time_limit("fit", hard=0.3)
+    with contextlib.closing(site.server.client()) as client:
+        client.flushall()  # and is a stranger now
+
+    # When it has joined again, then the rule still holds
+    with nbqueue.App(site.server.url) as anew:
+        wait_until(lambda: anew.inspect().workers(), "the worker", timeout_s=40)
+        with pytest.raises(nbqueue.TimeLimitExceeded):
+            anew.options(label="fit").submit(time.sleep, 1.5).get(20)
 
 
 def test_a_queue_is_purged_and_the_commands_do_the_same(site, app, wait_until):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import TaskLimits
 from nbqueue.settings import parse_size
-from nbqueue.worker.limits import Budget, Overrun, must_hold, overrun, size_text, victim
+from nbqueue.worker.limits import Budget, Overrun, TimeRules, must_hold, overrun, size_text, victim
 from nbqueue.worker.memory import held_bytes, machine, own_bytes, processes
 from nbqueue.worker.zygote_process import thread_caps
 
@@ -104,3 +105,58 @@ def test_what_is_gone_holds_nothing():
     nobody = 2**22 + 1  # above the highest pid that there can be
 
     assert (0, 0, 0) == (held_bytes(nobody), own_bytes(nobody), processes(nobody))
+
+
+# -- limits by name ----------------------------------------------------------------------------------------------------
+
+
+def begun(rules, name="fit", **limits):
+    """The limits with which a task of this name begins."""
+    delivery = Delivery(
+        token=1,
+        run_id=b"run",
+        label=name,
+        start=0,
+        stop=1,
+        attempt=1,
+        digest=b"digest",
+        function=None,
+        blocks=[],
+        environment=b"",
+        limits=TaskLimits(**limits),
+    )
+    return rules.applied(delivery).limits
+
+
+@pytest.mark.parametrize(
+    ("ordered", "own", "expected"),
+    [
+        ((5, 10), (None, None), (5, 10)),
+        ((None, 10), (3, None), (3, 10)),
+        ((5, 10), (3, 30), (3, 10)),
+        ((5, None), (None, 7), (5, 7)),
+    ],
+)
+def test_of_a_rule_and_a_tasks_own_limits_the_stricter_ones_hold(ordered, own, expected):
+    rules = TimeRules()
+    rules.put("fit", soft_s=ordered[0], time_s=ordered[1])
+
+    limits = begun(rules, soft_time_s=own[0], time_s=own[1], memory_bytes=9, retry_time=True)
+
+    assert TaskLimits(soft_time_s=expected[0], time_s=expected[1], memory_bytes=9, retry_time=True) == limits
+
+
+def test_a_rule_is_for_tasks_of_its_name_and_until_it_is_taken_away():
+    # Given a rule, which was then changed
+    rules = TimeRules()
+    assert "'fit': soft 5 s, hard 10 s" == rules.put("fit", soft_s=5.0, time_s=10.0)
+    assert "'fit': hard 7.5 s" == rules.put("fit", soft_s=None, time_s=7.5)
+
+    # Then it holds for no others
+    assert TaskLimits(time_s=7.5) == begun(rules)
+    assert TaskLimits() == begun(rules, "refit")
+
+    # And for nobody when it was taken away
+    assert "no time limits for 'fit' any more" == rules.put("fit", soft_s=None, time_s=None)
+    assert "there were no time limits for 'fit'" == rules.put("fit", soft_s=None, time_s=None)
+    assert TaskLimits() == begun(rules)

@@ -51,8 +51,16 @@ def test_every_option_reaches_the_broker():
     assert expected == task_options(given, chunksize=10)
 
 
-def test_without_limits_nothing_is_said_of_them_whatever_is_retried():
-    assert NO_LIMITS == options(max_retries=3).limits
+def test_what_is_retried_is_no_limit_but_told_for_one_that_is_ordered_later():
+    limits = options(max_retries=3).limits
+
+    assert (False, True, False) == (limits.is_any, limits.retry_time, limits.retry_memory)
+    assert NO_LIMITS == options().limits
+
+
+@pytest.mark.parametrize(("option", "value"), [("soft_time_limit", 1), ("time_limit", 1), ("memory", 1)])
+def test_each_limit_is_one(option, value):
+    assert options(**{option: value}).limits.is_any
 
 
 def test_a_limit_that_is_passed_counts_as_an_error_to_retry_on_if_it_is_named():
