@@ -19,6 +19,20 @@ def test_released_items_are_delivered_again_before_all_others(broker):
     assert again.token > delivery.token
 
 
+def test_an_item_that_succeeds_after_it_was_handed_back_has_succeeded(broker):
+    # Given an item that was handed back, so that its attempt is uncounted
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit()
+    delivery = worker.claim()
+    worker.commit(delivery, Released(0, 1), final=False)
+
+    # When the report of its success comes all the same
+    worker.succeed(delivery)
+
+    # Then it counts
+    assert {0: State.SUCCESS} == client.ends(run_id)
+
+
 def test_a_part_of_a_chunk_can_be_released(broker):
     # Given a chunk of four
     client, first = broker.client(), broker.worker()

@@ -448,7 +448,9 @@ def test_a_result_of_other_items_is_refused(scene):
 
 
 def test_a_result_of_an_attempt_that_was_not_made_is_refused(scene):
-    sealed = scene.result()
+    function, block = scene.submit()
+    scene.deliver(function, [block], attempt=2)
+    [sealed] = scene.report(Succeeded(0, 2, b"values", 1.0))
 
     assert "another attempt" in error_of(scene.note(Entry(0, 2, State.SUCCESS, sealed.payload, attempt=0)))
 
