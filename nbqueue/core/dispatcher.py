@@ -423,11 +423,11 @@ class Dispatcher:
                 self._functions.sizer(run.spec.function).learn(1, wall_s)
                 event = Event(Trigger.FAIL, now, token, retryable, self._rng.random(), retry_after_s, max_retries)
                 self._apply(run, event, item, item + 1, ending)
-            case Killed(item, reason):
-                ending = Ending(reason=reason, worker=worker)
+            case Killed(item, reason, peak_bytes):
+                ending = Ending(reason=reason, worker=worker, peak_bytes=peak_bytes)
                 self._apply(run, Event(Trigger.KILL, now, token), item, item + 1, ending)
-            case Stopped(start, stop, how):
-                ending = Ending(reason=how, worker=worker, count=stop - start)
+            case Stopped(start, stop, how, peak_bytes):
+                ending = Ending(reason=how, worker=worker, count=stop - start, peak_bytes=peak_bytes)
                 self._apply(run, Event(Trigger.STOPPED, now, token), start, stop, ending)
             case Released(start, stop):
                 self._apply(run, Event(Trigger.RELEASE, now, token), start, stop)

@@ -127,6 +127,7 @@ class Killed(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     item: int
     reason: str
+    peak_bytes: int = 0
 
 
 class Stopped(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -135,6 +136,7 @@ class Stopped(msgspec.Struct, frozen=True, tag=True, array_like=True):
     start: int
     stop: int
     how: str = ""  #: e.g. "SIGINT"; empty: it had not begun
+    peak_bytes: int = 0
 
 
 class Released(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -43,7 +43,7 @@ class Reporter:
     def stop(self, item: int, how: str = "") -> None:
         """The item was stopped, or not begun."""
         self._close_values(item)
-        self._outcomes.append(Stopped(item, item + 1, how))
+        self._outcomes.append(Stopped(item, item + 1, how, own_peak_bytes() if how else 0))
         self._next = item + 1
 
     def fail(self, item: int, error: BaseException, retry_on: tuple[type[BaseException], ...], item_repr: str) -> None:

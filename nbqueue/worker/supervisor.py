@@ -415,7 +415,8 @@ class Supervisor:
             self._take_back()
             reason = self._why(slot, death)
             logger.info("slot died", extra={"slot_pid": slot.pid, "reason": reason, "item": blamed})
-            self._port.commit(token, work.delivery.run_id, work.leftovers(blamed=blamed, reason=reason), final=True)
+            leftovers = work.leftovers(blamed=blamed, reason=reason, peak_bytes=death.peak_bytes)
+            self._port.commit(token, work.delivery.run_id, leftovers, final=True)
         self._replace(slot)
 
     def _why(self, slot: SlotProcess[Work], death: SlotDeath) -> str:

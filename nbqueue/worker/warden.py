@@ -78,6 +78,7 @@ class Warden:
         if limits.memory_bytes is not None:
             measured = memory.held_bytes(slot.pid, limit_bytes=limits.memory_bytes) if with_family else None
             held_bytes = memory.own_bytes(slot.pid) if measured is None else measured
+            work.note_held(held_bytes)
         running_s = slot.cell.running_s()
         match overrun(limits, running_s=running_s, held_bytes=held_bytes):
             case Overrun.SOFT_TIME if work.soft_limit_told != item:
@@ -155,6 +156,7 @@ class Warden:
         item = None if work is None else work.running_item(slot.cell)
         if work is None or item is None:
             return
+        work.note_held(held_bytes)
         reason = f"{budget}; the task, whose processes held {size_text(held_bytes)}, was ended before all others"
         if slot.strike(work.delivery.token, item, signal.SIGKILL):
             work.sentence = Killed(item, reason)

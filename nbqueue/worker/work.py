@@ -15,6 +15,7 @@ class Work:
     """A delivery, and the steps taken against its items."""
 
     __slots__ = (
+        "_held_bytes",
         "_installed",
         "announced",
         "delivery",
@@ -40,10 +41,15 @@ class Work:
         #: The final report of a slot that is spent: passed on when its process is dead.
         self.last_words: list[Outcome] | None = None
         self._installed = 0  # of `stops`, those that the slot has been told of
+        self._held_bytes = 0  # at most, by its process and all that descends from it, as far as that was measured
 
     def running_item(self, cell: Cell) -> int | None:
         """The item that runs at this moment; None when none does."""
         return cell.current(self.delivery.token)
+
+    def note_held(self, size_bytes: int) -> None:
+        """Its process, with all that descends from it, was found to hold so much memory."""
+        self._held_bytes = max(self._held_bytes, size_bytes)
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
@@ -93,20 +99,23 @@ class Work:
             self.ladder = None
         return outcomes
 
-    def leftovers(self, *, blamed: int | None, reason: str) -> list[Outcome]:
+    def leftovers(self, *, blamed: int | None, reason: str, peak_bytes: int = 0) -> list[Outcome]:
         """What becomes of the items that were not reported when the slot died while it ran *blamed*.
 
         An item that passed a limit has failed, one that was to be stopped is stopped, and one whose process died by
-        itself is blamed; all others go back unharmed.
+        itself is blamed; all others go back unharmed. *peak_bytes* is the most that the process itself has held; its
+        family may have been found to hold more.
         """
+        peak_bytes = max(peak_bytes, self._held_bytes)
         outcomes: list[Outcome] = list(self.last_words or ())
         for item in range(self.reported_to, self.delivery.stop):
             if self.sentence is not None and item == self.sentence.item:
-                outcomes.append(self.sentence)
+                outcomes.append(msgspec.structs.replace(self.sentence, peak_bytes=peak_bytes))
             elif self.is_stopped(item):
-                outcomes.append(Stopped(item, item + 1, self._how(item, blamed)))
+                how = self._how(item, blamed)
+                outcomes.append(Stopped(item, item + 1, how, peak_bytes if item == blamed else 0))
             elif item == blamed and self.sentence is None and self.last_words is None:
-                outcomes.append(Killed(item, reason))
+                outcomes.append(Killed(item, reason, peak_bytes))
         return [*outcomes, Released(self.reported_to, self.delivery.stop)] if self.has_unreported else outcomes
 
     @property

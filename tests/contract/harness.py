@@ -355,12 +355,12 @@ class Worker:
         failed = Failed(delivery.start, record, retryable, 1.0, 0.0, retry_after_s, max_retries)
         self.commit(delivery, failed, final=final)
 
-    def kill(self, delivery: Delivery, *, reason: str = "SIGSEGV") -> None:
+    def kill(self, delivery: Delivery, *, reason: str = "SIGSEGV", peak_bytes: int = 0) -> None:
         """The slot died while it ran the first item."""
-        self.commit(delivery, Killed(delivery.start, reason))
+        self.commit(delivery, Killed(delivery.start, reason, peak_bytes))
 
-    def stop(self, delivery: Delivery, *, how: str = "SIGINT") -> None:
-        self.commit(delivery, Stopped(delivery.start, delivery.stop, how))
+    def stop(self, delivery: Delivery, *, how: str = "SIGINT", peak_bytes: int = 0) -> None:
+        self.commit(delivery, Stopped(delivery.start, delivery.stop, how, peak_bytes))
 
     def release(self, delivery: Delivery) -> None:
         self.commit(delivery, Released(delivery.start, delivery.stop))

@@ -63,6 +63,17 @@ def test_an_item_that_kills_too_often_is_lost_and_says_why(broker, max_lost):
     assert [] == worker.claims()
 
 
+def test_how_much_memory_its_last_process_held_is_told_of_a_lost_item(broker):
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit(max_lost=1)
+
+    worker.kill(worker.claim(), peak_bytes=2**40)
+    broker.elapse(6.0)
+    worker.kill(worker.claim(), peak_bytes=2**33)
+
+    assert (State.LOST, 2**33) == (client.entry(run_id).state, client.entry(run_id).peak_bytes)
+
+
 def test_only_the_item_that_ran_is_blamed_for_the_death_of_a_slot(broker):
     # Given a chunk of three none of which may cost a process
     client, worker = broker.client(), broker.worker()

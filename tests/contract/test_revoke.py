@@ -69,6 +69,18 @@ def test_a_stopped_item_ends_as_revoked_and_says_how(broker):
     assert "SIGINT" == client.entry(run_id, 0).reason
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_how_much_memory_it_held_is_told_of_an_item_that_was_stopped(broker, end):
+    client, worker = broker.client(), broker.worker()
+    run_id = client.submit()
+    delivery = worker.claim()
+    client.revoke(run_id)
+
+    getattr(worker, end)(delivery, peak_bytes=2**33)
+
+    assert (State.REVOKED, 2**33) == (client.entry(run_id).state, client.entry(run_id).peak_bytes)
+
+
 def test_other_supervisors_are_not_told(broker):
     client, holder = broker.client(), broker.worker()
     run_id = client.submit()

@@ -218,6 +218,18 @@ def test_an_item_that_kills_its_process_is_lost_and_the_others_are_fine(app, hub
     assert list(range(50)) == app.map(abs, range(50)).get(10)
 
 
+def test_how_much_memory_an_item_held_that_killed_its_process_is_told(app):
+    def hold_and_die():
+        memory = bytearray(200 * 2**20)
+        memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    task = app.options(max_lost=0).submit(hold_and_die)
+
+    assert isinstance(task.exception(15), nbqueue.WorkerLost)
+    assert 200 * 2**20 < task.info["peak_bytes"] < 400 * 2**20
+
+
 @pytest.mark.timeout(40)
 def test_an_item_that_kills_its_process_once_is_run_again(app, tmp_path):
     # Given an item that kills its process the first time it runs

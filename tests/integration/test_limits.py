@@ -30,6 +30,17 @@ def hold(size_bytes):
     return memory
 
 
+def hold_in_children(count, size_bytes):
+    """Hold nothing, but start processes that hold so much each."""
+    children = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            hold(size_bytes)
+        children.append(pid)
+    os.waitpid(children[0], 0)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +121,14 @@ def test_a_retry_only_for_other_errors_is_no_retry_after_a_limit(app, slots_work
     assert 1 == task.info["attempts"]
 
 
+def test_how_much_memory_a_task_held_that_passed_its_time_limit_is_told(app, slots_work):
+    task = app.options(time_limit=1.5).submit(hold, 200 * MIB)
+
+    with pytest.raises(nbqueue.TimeLimitExceeded):
+        task.get(15)
+    assert 200 * MIB < task.info["peak_bytes"] < 400 * MIB
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
@@ -119,23 +138,16 @@ def test_a_memory_bomb_ends_under_its_limit_and_says_how_much_it_held(app, slots
     with pytest.raises(nbqueue.MemoryLimitExceeded, match=r"it held \d+ MiB of memory, more than its limit of 300 MiB"):
         task.get(15)
     assert "FAILURE" == task.state
+    assert 300 * MIB < task.info["peak_bytes"] < 1000 * MIB
 
 
 def test_memory_of_processes_that_a_task_starts_counts(app, slots_work):
     # Given a task that holds nothing itself, but starts three processes that hold 150 MiB each
-    def start_holders():
-        children = []
-        for _ in range(3):
-            pid = os.fork()
-            if pid == 0:
-                hold(150 * MIB)
-            children.append(pid)
-        os.waitpid(children[0], 0)
-
-    task = app.options(memory=400 * MIB).submit(start_holders)
+    task = app.options(memory=400 * MIB).submit(hold_in_children, 3, 150 * MIB)
 
     with pytest.raises(nbqueue.MemoryLimitExceeded):
         task.get(15)
+    assert 400 * MIB < task.info["peak_bytes"] < 1000 * MIB  # of all together
 
 
 def test_a_task_within_its_memory_limit_is_left_alone(app, slots_work):
@@ -155,11 +167,12 @@ def test_a_worker_ends_the_largest_task_when_its_memory_is_full_and_the_others_g
     small = app.submit(lambda: time.sleep(4) or "small")
 
     # When a task in the other one holds more
-    large = app.options(max_lost=0).submit(hold, 900 * MIB)
+    large = app.options(max_lost=0).submit(hold_in_children, 2, 450 * MIB)
 
     # Then that one is ended, and told why, and the small one is not
     with pytest.raises(nbqueue.WorkerLost, match=r"the memory of worker .* is \d+% full .*held \d+ MiB"):
         large.get(20)
+    assert 500 * MIB < large.info["peak_bytes"] < 1000 * MIB  # of all together
     assert "small" == small.get(20)
 
 

@@ -149,6 +149,21 @@ def test_what_a_task_raises_is_raised_here(site):
         site.app().submit(lambda: 1 / 0).get(timeout=30)
 
 
+def hold_memory_and_die():
+    memory = bytearray(200 * 2**20)
+    memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(60)
+def test_how_much_memory_a_task_held_that_was_lost_is_told(site):
+    task = site.app().options(max_lost=0).submit(hold_memory_and_die)
+
+    with pytest.raises(nbqueue.WorkerLost, match="killed by SIGKILL"):
+        task.get(timeout=30)
+    assert 200 * 2**20 < task.info["peak_bytes"] < 400 * 2**20
+
+
 @pytest.mark.timeout(60)
 def test_a_running_task_can_be_revoked(site):
     app = site.app()

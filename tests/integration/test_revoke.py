@@ -39,6 +39,28 @@ def slots_work(app):
     assert [0, 1] == app.map(lambda x: time.sleep(0.1) or x, range(2), chunksize=1).get(10)
 
 
+@pytest.mark.parametrize("terminate", [False, True])
+def test_how_much_memory_a_task_held_that_was_stopped_is_told(app, slots_work, tmp_path, wait_until, terminate):
+    # Given a task that holds some memory
+    marker = tmp_path / "started"
+
+    def hold_memory():
+        memory = bytearray(200 * 2**20)
+        memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+        marker.touch()
+        time.sleep(1e6)
+
+    task = app.submit(hold_memory)
+    wait_until(marker.exists, "its start")
+
+    # When it is stopped, by being asked or with its process
+    report = task.revoke(terminate=terminate, wait=True)
+
+    # Then it is told how much that was
+    assert ("SIGTERM" if terminate else "SIGINT") == report.how
+    assert 200 * 2**20 < task.info["peak_bytes"] < 400 * 2**20
+
+
 def test_a_queued_task_that_was_revoked_never_runs(app, tmp_path, slots_work, wait_until):
     # Given two busy slots and a task behind them
     ran = tmp_path / "ran"

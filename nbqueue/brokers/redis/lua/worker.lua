@@ -72,10 +72,10 @@ local function take_outcome(run, token, outcome, name)
            peak_bytes = size_of(outcome[9])})
     return 1
   elseif kind == 'Killed' then
-    apply(run, {trigger = 'kill', token = token}, first, first + 1, {reason = outcome[3], worker = name})
+    apply(run, {trigger = 'kill', token = token}, first, first + 1, {reason = outcome[3], worker = name, peak_bytes = size_of(outcome[4])})
   elseif kind == 'Stopped' and first < outcome[3] then
     apply(run, {trigger = 'stopped', token = token}, first, outcome[3],
-          {reason = outcome[4], worker = name, count = outcome[3] - first})
+          {reason = outcome[4], worker = name, peak_bytes = size_of(outcome[5]), count = outcome[3] - first})
   elseif kind == 'Released' and first < outcome[3] then
     apply(run, {trigger = 'release', token = token}, first, outcome[3])
   else
