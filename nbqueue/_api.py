@@ -6,7 +6,7 @@ import atexit
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,6 +20,7 @@ from nbqueue.client.link import Link
 from nbqueue.client.options import DEFAULTS, Progress, check_options
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.submitter import Submitter
+from nbqueue.core.named import NamedTask
 from nbqueue.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class App(client_app.App):
         name: str | None = None,
         workers: int | None = None,
         encrypt: bool | None = None,
+        accept: str | Collection[str] | None = None,
         runtime_dir: Path | None = None,
     ) -> None:
         """Use the broker at *url*; see `connect`."""
@@ -105,6 +107,7 @@ class App(client_app.App):
             name=name,
             workers=workers,
             encrypt=encrypt,
+            accept=accept,
             runtime_dir=runtime_dir,
             display=_display,
         )
@@ -118,16 +121,30 @@ class App(client_app.App):
         return _decorate(fn, task_options, self.options)
 
 
-class Task(client_task.Task):
+class Task(client_task.Task, NamedTask):
     """A function that can be called here, or run on a worker with `delay`.
 
     Made by the decorator `task`. It can be pickled, used by other tasks, and passed to `submit` and `map`.
     """
 
+    @property
+    def name(self) -> str:
+        """By which workers that import its module run it for `send_task`: its name, else "module.function"."""
+        return self._options.get("label") or f"{self._fn.__module__}.{_qualified(self._fn)}"
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that it was made of."""
+        return self._fn
+
     def _with(self, task_options: Mapping[str, Any]) -> Submitter:
         if self._submit is None:  # of the default app, whichever that is when it is used
             return _default.options(**{**self._options, **task_options})
         return super()._with(task_options)
+
+
+def _qualified(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", type(fn).__qualname__)  # a `functools.partial` has none
 
 
 def _decorate(
@@ -183,7 +200,7 @@ class _Default(Calls):
 _default = _Default()
 atexit.register(_default.close)
 
-submit, options = _default.submit, _default.options
+submit, options, send_task = _default.submit, _default.options, _default.send_task
 map, starmap, imap, imap_unordered = _default.map, _default.starmap, _default.imap, _default.imap_unordered
 attach, revoke, purge = _default.attach, _default.revoke, _default.purge
 inspect, control, check, env_diff = _default.inspect, _default.control, _default.check, _default.env_diff
@@ -202,6 +219,7 @@ def connect(
     name: str | None = None,
     workers: int | None = None,
     encrypt: bool | None = None,
+    accept: str | Collection[str] | None = None,
 ) -> App:
     """Connect the functions of this module to a broker; start it if need be.
 
@@ -212,6 +230,9 @@ def connect(
         name: Which embedded broker; None: that of this Python environment.
         workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0: none.
         encrypt: Hide tasks and results from whoever can read a broker elsewhere; None: `NBQUEUE_ENCRYPT`, else False.
+        accept: What results may be packed with: "cloudpickle", "json" or both; None: `NBQUEUE_ACCEPT`, else both. With
+            "json" nothing that comes from a worker is unpickled; results of `send_task` are JSON, all others are
+            refused.
 
     Returns:
         The app, connected. Handles of an earlier default app stay valid while something holds that app.
@@ -221,7 +242,7 @@ def connect(
         EnvironmentMismatch: It runs versions that do not fit.
         KeyFileError: The key is missing, damaged, or open to others.
     """
-    app = App(url, token=token, name=name, workers=workers, encrypt=encrypt).connect()
+    app = App(url, token=token, name=name, workers=workers, encrypt=encrypt, accept=accept).connect()
     _default.use(app)
     return app
 
@@ -236,8 +257,8 @@ def task(fn: Callable[..., Any] | None = None, /, **task_options: Any) -> Any:
 
     Args:
         fn: The function, when the decorator is used without parentheses.
-        **task_options: name (what cards show), and those of `options`: max_retries, queue, tags, priority, time_limit
-            and so on.
+        **task_options: name (what cards show, and what `send_task` calls it by), and those of `options`: max_retries,
+            queue, tags, priority, time_limit and so on.
 
     Example:
         >>> @nbqueue.task(max_retries=3)

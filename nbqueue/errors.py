@@ -12,7 +12,9 @@ NBQueueError
 ├── ProcessLimitExceeded   it started more processes than one task may have; all were ended
 ├── WorkerLost             it killed its process more often than `max_lost` allows
 ├── UnknownTask            the broker knows no such run (it was forgotten, or another hub had it)
-├── NotSerializable        a function, argument or result cannot be pickled
+├── NotSerializable        a function, argument or result cannot be pickled, or is nothing that JSON has
+├── NotRegistered          the worker has no task of this name, or may not run it
+├── ContentDisallowed      it is packed with what is not accepted here; refused unread
 ├── EnvironmentMismatch    the two ends cannot work together (Python or protocol version)
 ├── QueueFull              the broker refuses more work for now
 ├── NoWorkers              workers could not be started
@@ -135,7 +137,7 @@ class UnknownTask(NBQueueError, LookupError):
 
 
 class NotSerializable(NBQueueError, TypeError):
-    """A function, an argument or a result cannot be pickled.
+    """A function, an argument or a result cannot be pickled, or sent as JSON.
 
     Attributes:
         path: From the outside in, to the part that is to blame: ``score() → global 'client' (Redis) → ._lock (lock)``.
@@ -152,6 +154,17 @@ class NotSerializable(NBQueueError, TypeError):
         self.variable = variable
         self.line = line
         self.hint = hint
+
+
+class NotRegistered(NBQueueError, LookupError):
+    """The worker has no task of this name, or may not run it."""
+
+
+class ContentDisallowed(NBQueueError):
+    """A task or a result is packed with what is not accepted here (`accept=`).
+
+    It was refused unread.
+    """
 
 
 class EnvironmentMismatch(NBQueueError):

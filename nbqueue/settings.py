@@ -13,6 +13,8 @@
 | `NBQUEUE_SUBMIT_TIMEOUT` | seconds to wait for room in a full queue before `QueueFull` | 60 |
 | `NBQUEUE_KEY_FILE` | file with the key for this broker | the user's, made on first use |
 | `NBQUEUE_ENCRYPT` | 1: hide tasks and results from whoever can read the broker | 0 |
+| `NBQUEUE_ACCEPT` | what tasks (a worker) and results (a client) may be packed with | `cloudpickle,json` |
+| `NBQUEUE_IMPORT` | modules whose tasks a worker runs by their names | none |
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import re
 import site
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+
+from nbqueue.core.serializers import SERIALIZERS, Serializer
 
 
 class Secret(str):
@@ -58,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_file: Path | None = None  #: with the sealing key, or the keys for a hub on another machine; None: the usual one
     token: Secret = Secret()
     encrypt: bool = False
+    accept: tuple[Serializer, ...] = SERIALIZERS
+    imports: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -85,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             values["token"] = Secret(values["token"])
         if values.get("key_file") is not None:
             values["key_file"] = Path(values["key_file"]).expanduser()
+        values["accept"] = parse_accept("accept", values.get("accept", SERIALIZERS))
         values["runtime_dir"] = Path(values["runtime_dir"])
         for name in ("workers", "idle_timeout_s", "submit_timeout_s"):
             if not (math.isfinite(values[name]) and values[name] >= 0):
@@ -127,8 +134,18 @@ _VARIABLES = {
     "max_tasks_per_child": "NBQUEUE_MAX_TASKS_PER_CHILD",
     "key_file": "NBQUEUE_KEY_FILE",
     "encrypt": "NBQUEUE_ENCRYPT",
+    "accept": "NBQUEUE_ACCEPT",
+    "imports": "NBQUEUE_IMPORT",
 }
-_CONVERTERS = {"str": str, "Path": Path, "Path | None": Path, "int": int, "float": float, "bool": int}
+_CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "Path": Path,
+    "Path | None": Path,
+    "int": int,
+    "float": float,
+    "bool": int,
+    "tuple[str, ...]": lambda text: tuple(name for part in text.split(",") if (name := part.strip())),
+}
 
 
 def parse_size(name: str, value: object) -> int:
@@ -144,9 +161,23 @@ def parse_size(name: str, value: object) -> int:
     return size
 
 
+def parse_accept(name: str, value: object) -> tuple[Serializer, ...]:
+    """What is to be accepted, given as names or as one text with commas between them.
+
+    Raises:
+        ValueError: These are no serializers, or none; *name* says what it is for.
+    """
+    listed = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(listed, Collection) or not listed or not all(part in SERIALIZERS for part in listed):
+        raise ValueError(f'{name} must be "cloudpickle", "json" or both, not {value!r}')
+    return tuple(serializer for serializer in SERIALIZERS if serializer in listed)
+
+
 def _convert(variable: str, text: str, kind: str) -> Any:
     if variable == _VARIABLES["memory_limit_bytes"]:
         return parse_size(variable, text)
+    if variable == _VARIABLES["accept"]:
+        return parse_accept(variable, text)
     try:
         return _CONVERTERS[kind](text)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from nbqueue.brokers.base import Broker
+from nbqueue.core.serializers import SERIALIZERS
 from nbqueue.settings import Settings, is_on_this_machine
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ EMBEDDED = "embedded"
 SERVER_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "redis+sentinel", "redis+cluster")
 
 
-def open_broker(
-    url: str, settings: Settings, *, start: bool = True, role: Literal["client", "worker"] = "client"
-) -> Broker | None:
+Role = Literal["client", "worker"]
+
+
+def open_broker(url: str, settings: Settings, *, start: bool = True, role: Role = "client") -> Broker | None:
     """The broker behind *url*.
 
     Args:
@@ -37,6 +39,16 @@ def open_broker(
         BrokerUnavailable: It cannot be reached or started.
         KeyFileError: The key that it needs is missing, damaged, or open to others.
     """
+    broker = _open(url, settings, start=start, role=role)
+    if broker is None or role == "worker" or settings.accept == SERIALIZERS:
+        return broker
+    from nbqueue.brokers.accepting import AcceptingBroker
+
+    return AcceptingBroker(broker, settings.accept)
+
+
+def _open(url: str, settings: Settings, *, start: bool, role: Role) -> Broker | None:
+    """The broker as it is; see `open_broker`."""
     scheme = url.partition("://")[0]
     if scheme in SERVER_SCHEMES:
         from nbqueue.brokers.redis.address import parse
@@ -65,7 +77,7 @@ def open_broker(
     )
 
 
-def _sealed(broker: Broker, namespace: str, url: str, settings: Settings, role: Literal["client", "worker"]) -> Broker:
+def _sealed(broker: Broker, namespace: str, url: str, settings: Settings, role: Role) -> Broker:
     """The broker, which sees sealed bytes only."""
     from nbqueue.brokers.sealed import SealedBroker
     from nbqueue.wire.seal import Sealer
@@ -74,7 +86,7 @@ def _sealed(broker: Broker, namespace: str, url: str, settings: Settings, role: 
     return SealedBroker(broker, Sealer(keys, namespace=namespace, encrypt=settings.encrypt))
 
 
-def sealing_keys(url: str, settings: Settings, *, role: Literal["client", "worker"]) -> list[SealingKey]:
+def sealing_keys(url: str, settings: Settings, *, role: Role) -> list[SealingKey]:
     """The keys for a broker that others may write to; made on first use, but not by a worker far from its notebook.
 
     Raises:

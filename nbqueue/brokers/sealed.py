@@ -17,14 +17,15 @@ from collections.abc import Sequence
 import msgspec
 
 from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
+from nbqueue.brokers.passing import PassingClientPort
 from nbqueue.brokers.sealed_orders import OrderOpener, seal_order
 from nbqueue.brokers.sealed_output import open_output, seal_output
 from nbqueue.core.exchange import Delivery, Note, WorkerInfo
 from nbqueue.core.orders import Answer, Order, OrderFor
 from nbqueue.core.output import OutputEvent
-from nbqueue.core.routing import DEFAULT_OFFER, Offer, Route, serves
+from nbqueue.core.routing import Route, serves
 from nbqueue.core.states import State
-from nbqueue.core.task import GENTLY, Block, Entry, Failed, Manner, Outcome, RunSpec, Succeeded
+from nbqueue.core.task import Block, Entry, Failed, Outcome, RunSpec, Succeeded
 from nbqueue.errors import KeyFileError, SealBroken
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure
@@ -66,24 +67,16 @@ class SealedBroker(Broker):
         return SealedWorkerPort(self._broker.open_worker(info), self._sealer, info)
 
 
-class SealedClientPort(ClientPort):
+class SealedClientPort(PassingClientPort):
     """Seals what a client hands over, and opens what comes back."""
 
     def __init__(self, port: ClientPort, sealer: Sealer, specs: dict[bytes, RunSpec], client_id: bytes) -> None:
-        self._port = port
+        super().__init__(port)
         self._client_id = client_id
         self._sealer = sealer
         self._specs = specs
         self._last_function = (b"", b"")  # its digest and what was sealed
         self._overhead_bytes = 0  # by which received payloads were longer than what the client saw of them
-
-    def fileno(self) -> int:
-        """See `Port.fileno`."""
-        return self._port.fileno()
-
-    def flush(self) -> None:
-        """See `Port.flush`."""
-        self._port.flush()
 
     def receive(self) -> list[ToClientPeer]:
         """See `ClientPort.receive`; results that are not genuine arrive as failures that say so."""
@@ -94,11 +87,6 @@ class SealedClientPort(ClientPort):
         self._specs[spec.run_id] = spec
         sealed = None if function is None else self._seal_function(spec.function, function)
         self._port.submit(spec, function=sealed, blocks=self._seal_blocks(spec, blocks), closed=closed)
-
-    @property
-    def is_idle(self) -> bool:
-        """See `ClientPort.is_idle`."""
-        return self._port.is_idle
 
     def submit_now(self, spec: RunSpec, *, function: bytes, blocks: Sequence[Block], closed: bool) -> bool:
         """See `ClientPort.submit_now`; nothing is sealed in vain while the port has something to do."""
@@ -151,7 +139,7 @@ class SealedClientPort(ClientPort):
         except SealBroken as error:
             logger.warning("result refused", extra={"run": run_id.hex(), "item": entry.start, "reason": str(error)})
             refusal = SealBroken(f"a result of worker {entry.worker!r} was refused unread: {error}")
-            body = pack_failure(refusal, where=f"worker {entry.worker}")
+            body = pack_failure(refusal, where=f"worker {entry.worker}", with_pickles=False)
             entry = msgspec.structs.replace(entry, state=State.FAILURE, offset=0)
         self._overhead_bytes += len(entry.payload) - len(body)
         return msgspec.structs.replace(entry, payload=body)
@@ -166,17 +154,9 @@ class SealedClientPort(ClientPort):
             raise SealBroken("its seal is genuine but for other items or another attempt")
         return opened.body
 
-    def attach(self, run_id: bytes, *, cursor: int, output_cursor: int = 0) -> None:
-        """See `ClientPort.attach`."""
-        self._port.attach(run_id, cursor=cursor, output_cursor=output_cursor)
-
     def ack(self, *, entries: int, size_bytes: int, output_bytes: int = 0) -> None:
         """See `ClientPort.ack`; the broker counts sealed bytes, which notes of output speak of already."""
         self._port.ack(entries=entries, size_bytes=size_bytes + self._overhead_bytes, output_bytes=output_bytes)
-
-    def revoke(self, run_id: bytes, *, start: int, stop: int, manner: Manner = GENTLY) -> None:
-        """See `ClientPort.revoke`."""
-        self._port.revoke(run_id, start=start, stop=stop, manner=manner)
 
     def forget(self, run_ids: Sequence[bytes]) -> None:
         """See `ClientPort.forget`."""
@@ -184,42 +164,10 @@ class SealedClientPort(ClientPort):
             self._specs.pop(run_id, None)
         self._port.forget(run_ids)
 
-    def ping(self) -> None:
-        """See `ClientPort.ping`."""
-        self._port.ping()
-
-    def inspect(self) -> None:
-        """See `ClientPort.inspect`."""
-        self._port.inspect()
-
-    def purge(self, request: int, queue: str) -> None:
-        """See `ClientPort.purge`."""
-        self._port.purge(request, queue)
-
     def command(self, request: int, order: Order, *, worker_ids: Sequence[bytes] | None = None) -> None:
         """See `ClientPort.command`."""
         sealed = seal_order(self._sealer, self._client_id, request, order, worker_ids)
         self._port.command(request, sealed, worker_ids=worker_ids)
-
-    def start_workers(
-        self,
-        request: int,
-        slots: int,
-        *,
-        python: str | None = None,
-        in_addition: bool = False,
-        offer: Offer = DEFAULT_OFFER,
-    ) -> None:
-        """See `ClientPort.start_workers`."""
-        self._port.start_workers(request, slots, python=python, in_addition=in_addition, offer=offer)
-
-    def stop_workers(self, request: int) -> None:
-        """See `ClientPort.stop_workers`."""
-        self._port.stop_workers(request)
-
-    def close(self) -> None:
-        """See `Port.close`."""
-        self._port.close()
 
 
 class SealedWorkerPort(WorkerPort):
@@ -316,7 +264,8 @@ class SealedWorkerPort(WorkerPort):
         extra = {"run": delivery.run_id.hex(), "first": delivery.start, "stop": delivery.stop, "reason": str(error)}
         logger.error("task refused", extra=extra)
         items = range(delivery.start, delivery.stop)
-        record = pack_failure(SealBroken(f"the task was refused unread by a worker: {error}"))
+        refusal = SealBroken(f"the task was refused unread by a worker: {error}")
+        record = pack_failure(refusal, with_pickles=False)
         refused = len(items) <= MAX_REFUSED_ITEMS
         outcomes = [Failed(item, record, retryable=False, wall_s=0.0) for item in items] if refused else []
         self.commit(delivery.token, delivery.run_id, outcomes, final=True)

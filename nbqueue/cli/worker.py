@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from nbqueue.cli.catalog import tasks_of
 from nbqueue.cli.log import log_events
 from nbqueue.core.routing import DEFAULT_QUEUE, Offer
+from nbqueue.core.serializers import SERIALIZERS
 from nbqueue.errors import KeyFileError, NBQueueError
 from nbqueue.settings import Settings, shown_url, usable_cores
 from nbqueue.worker.program import work, work_on
@@ -47,6 +50,15 @@ _MAX_INVITATION = 64 * 1024
     default=None,
     help="Items after which a slot gets a fresh process.",
 )
+@click.option("--accept", default=None, help="What tasks may be packed with; default: cloudpickle,json.")
+@click.option(
+    "--import",
+    "imports",
+    default=None,
+    metavar="MODULES",
+    envvar="NBQUEUE_IMPORT",
+    help="Modules whose tasks are run by their names, with commas between them.",
+)
 @click.option("--hub-name", default=None, help="Which hub of this user; default: that of this environment.")
 @click.option("--runtime-dir", type=click.Path(path_type=Path), default=None, help="Folder of the hub's files.")
 @click.option("--loglevel", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
@@ -62,6 +74,8 @@ def main(
     grace: float,
     memory_limit: str | None,
     max_tasks_per_child: int | None,
+    accept: str | None,
+    imports: str | None,
     hub_name: str | None,
     runtime_dir: Path | None,
     loglevel: str,
@@ -71,9 +85,16 @@ def main(
     URL is redis://host, tcp://host:port (a hub on another machine) or embedded, the broker of this user on this
     machine; default: NBQUEUE_URL, else embedded. Every option can be given by a variable, too: NBQUEUE_CONCURRENCY,
     NBQUEUE_QUEUES, NBQUEUE_TAGS, NBQUEUE_NAME, NBQUEUE_KEY_FILE, NBQUEUE_GRACE, NBQUEUE_LOGLEVEL.
+
+    With --accept json it unpickles nothing, and runs the tasks of the modules that --import names, for send_task.
     """
     log_events(loglevel)
-    _set_variables(NBQUEUE_MEMORY_LIMIT=memory_limit, NBQUEUE_MAX_TASKS_PER_CHILD=max_tasks_per_child)
+    _set_variables(
+        NBQUEUE_MEMORY_LIMIT=memory_limit,
+        NBQUEUE_MAX_TASKS_PER_CHILD=max_tasks_per_child,
+        NBQUEUE_ACCEPT=accept,
+        NBQUEUE_IMPORT=imports,
+    )
     try:
         invitation = _read_invitation(invite.read(_MAX_INVITATION)) if invite is not None else None
         settings = _settings(url, token_file, hub_name, runtime_dir, invitation)
@@ -85,7 +106,9 @@ def main(
         if not offer.queues:
             raise click.BadParameter("name at least one queue", param_hint="--queues")
         slots = concurrency or (invitation.slots if invitation is not None else None) or usable_cores()
-        _work(settings, slots, name or usual_name(), offer, grace)
+        name = name or usual_name()
+        tasks = tasks_of(settings.imports, worker=name) if settings.imports else []
+        _work(settings, slots, name, offer, grace, tasks)
     except (NBQueueError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -124,7 +147,7 @@ def _set_variables(**values: object) -> None:
     os.environ.update({name: str(value) for name, value in values.items() if value is not None})
 
 
-def _work(settings: Settings, slots: int, name: str, offer: Offer, grace_s: float) -> None:
+def _work(settings: Settings, slots: int, name: str, offer: Offer, grace_s: float, tasks: Sequence[str]) -> None:
     # A task that uses nbqueue itself finds this broker, and starts none of its own.
     _set_variables(
         NBQUEUE_URL=settings.url,
@@ -139,23 +162,26 @@ def _work(settings: Settings, slots: int, name: str, offer: Offer, grace_s: floa
         return
 
     def announce(info: WorkerInfo) -> None:
-        show_banner(settings, info)
+        show_banner(settings, info, tasks)
 
     work_on(settings, slots, name, zygote=zygote, offer=offer, grace_s=grace_s, announce=announce)
 
 
-def show_banner(settings: Settings, info: WorkerInfo) -> None:
-    """Say what this worker is and has joined, without a secret in it."""
+def show_banner(settings: Settings, info: WorkerInfo, tasks: Sequence[str] = ()) -> None:
+    """Say what this worker is and has joined, without a secret in it; *tasks* are those that it runs by their names."""
     from nbqueue._version import __version__
 
     python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     only = " (tagged work only)" if info.offer.only_tagged else ""
+    named = [f"  accepts  {' and '.join(settings.accept)}"] if settings.accept != SERIALIZERS else []
+    named += [f"  tasks    {', '.join(tasks) or 'none'}"] if settings.imports else []
     lines = (
         f"nbqueue-worker {__version__}, Python {python}, pid {info.pid} on {info.host}",
         f"  joined   {shown_url(settings.url)} as {info.name}",
         f"  queues   {', '.join(info.offer.queues)}",
         f"  tags     {', '.join(info.offer.abilities) or 'none'}{only}",
         f"  slots    {info.slots}",
+        *named,
         "  ready    Ctrl-C finishes what runs; again: stops it",
     )
     click.echo("\n".join(lines), err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
@@ -32,6 +33,7 @@ class App(Calls):
         name: str | None = None,
         workers: int | None = None,
         encrypt: bool | None = None,
+        accept: str | Collection[str] | None = None,
         runtime_dir: Path | None = None,
         display: Display | None = None,
     ) -> None:
@@ -45,6 +47,7 @@ class App(Calls):
             workers: Local slots it should have at least; None: `NBQUEUE_WORKERS`, else as many as usable cores; 0:
             none.
             encrypt: Hide tasks and results from whoever can read a broker elsewhere; None: `NBQUEUE_ENCRYPT`.
+            accept: What results may be packed with: "cloudpickle", "json" or both; None: `NBQUEUE_ACCEPT`, else both.
             runtime_dir: Private folder of the embedded broker; None: `NBQUEUE_RUNTIME_DIR`, else the user's.
             display: How runs are shown; None: not at all.
         """
@@ -56,6 +59,7 @@ class App(Calls):
             workers=workers,
             runtime_dir=runtime_dir,
             encrypt=encrypt,
+            accept=accept,
             token=token if is_key else None,
             key_file=None if is_key else token,
         )

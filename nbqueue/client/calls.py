@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import invite
 from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
-from nbqueue.client.options import DEFAULTS, check_names, duration_s
+from nbqueue.client.options import DEFAULTS, check_names, duration_s, timing
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.revoking import RevokeReport, manner
 from nbqueue.client.submitter import Display, Submitter
@@ -92,6 +93,49 @@ class Calls(Submitter, ABC):
             7
         """
         return Submitter(self, task_options)
+
+    @shows(DEFAULTS)
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        **task_options: Any,
+    ) -> AsyncResult:
+        """Have a worker call a task that it knows by name, with JSON.
+
+        Arguments and result are JSON, so that nothing is unpickled, neither there nor here: tuples come as lists, and
+        what JSON does not have is refused. Nothing of this process goes along: the task is what its worker has.
+
+        Args:
+            name: That of a task of the modules that the worker was started with (``nbqueue-worker --import``). If it
+                accepts cloudpickle, too, also "package.module.function", whatever it can import.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            countdown: Seconds to wait before it may run.
+            eta: The moment from which it may run, instead of *countdown*; without a time zone it is local time.
+            expires: Seconds, or the moment, after which it is not started any more.
+            **task_options: As for `options`, but for autoretry_for. Those with which the worker's module defines the
+                task are not known here.
+
+        Returns:
+            Its handle. `get` raises `NotRegistered` if the worker knows no such task.
+
+        Raises:
+            NotSerializable: An argument is nothing that JSON has.
+
+        Example:
+            >>> nbqueue.send_task("math.sqrt", [9]).get()
+            3.0
+        """
+        from nbqueue.client.by_name import send
+
+        options = {**task_options, **timing(countdown=countdown, eta=eta, expires=expires)}
+        return send(self, name, args, {} if kwargs is None else kwargs, options)
 
     def revoke(
         self,

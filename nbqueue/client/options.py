@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -147,6 +148,26 @@ def check_names(what: str, names: object) -> tuple[str, ...]:
     is_good = isinstance(listed, Collection) and all(map(_is_name, listed))
     _check(what, names, is_good, "names without spaces and commas")
     return tuple(sorted(set(listed)))  # type: ignore[call-overload]  # checked in the line above
+
+
+def timing(*, countdown: float | None, eta: datetime | None, expires: float | datetime | None) -> dict[str, float]:
+    """When a task may begin, and until when, as options.
+
+    Raises:
+        ValueError: Both *countdown* and *eta* are given.
+    """
+    if countdown is not None and eta is not None:
+        raise ValueError("give countdown or eta, not both")
+    given: dict[str, float | None] = {
+        "countdown": countdown if eta is None else max(0.0, _seconds_until(eta)),
+        "expires": _seconds_until(expires) if isinstance(expires, datetime) else expires,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _seconds_until(moment: datetime) -> float:
+    """Seconds from now; a moment without a time zone is local time."""
+    return (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
 
 
 def duration_s(value: object) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from nbqueue.errors import RemoteError
+from nbqueue import errors
+from nbqueue.errors import NBQueueError, ProtocolError, RemoteError
 from nbqueue.wire.pickler import dumps
 from nbqueue.wire.traces import FrameRecord, Sources, make_trace, take_frames, take_sources, theirs
 
@@ -67,15 +68,17 @@ _decode = msgspec.msgpack.Decoder(FailureRecord).decode
 # -- in the slot -------------------------------------------------------------------------------------------------------
 
 
-def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "") -> bytes:
+def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "", with_pickles: bool = True) -> bytes:
     """The record of *error* as bytes; never raises.
 
     Args:
         error: As caught in the slot; frames of ours above those of the user are left out.
         item_repr: Short form of the item that it failed on.
         where: On which worker.
+        with_pickles: Exceptions travel pickled as well, if they come back as what they are; to find out, these pickles
+            are read here.
     """
-    raised = _Recorder().record(error)
+    raised = _Recorder(with_pickles=with_pickles).record(error)
     record = FailureRecord(
         raised=raised,
         traceback=_printable(_traceback_text(error)),
@@ -89,8 +92,9 @@ def pack_failure(error: BaseException, *, item_repr: str = "", where: str = "") 
 class _Recorder:
     """Takes an exception apart, with those that it is chained to, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_pickles: bool) -> None:
         self._seen: set[int] = set()
+        self._with_pickles = with_pickles
 
     def record(self, error: BaseException) -> Raised:
         self._seen.add(id(error))
@@ -99,7 +103,7 @@ class _Recorder:
         return Raised(
             type_name=_printable(type_name(error)),
             message=_printable(_safe_str(error)),
-            pickled=_pickle_if_it_survives(error),
+            pickled=_pickle_if_it_survives(error) if self._with_pickles else None,
             bases=[_printable(kind.__qualname__) for kind in type(error).__mro__[:-1]],
             notes=_notes(error),
             frames=_safe_frames(error),
@@ -219,6 +223,29 @@ def unpack_failure(data: bytes) -> FailureRecord:
     return _decode(data)
 
 
+def without_pickles(data: bytes) -> bytes:
+    """The record as one from which nothing is unpickled.
+
+    Raises:
+        ProtocolError: It is no record.
+    """
+    try:
+        record = _decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(f"not the record of a failure: {error}") from None
+    return _encode(msgspec.structs.replace(record, raised=_stripped(record.raised)))
+
+
+def _stripped(raised: Raised) -> Raised:
+    return msgspec.structs.replace(
+        raised,
+        pickled=None,
+        cause=raised.cause and _stripped(raised.cause),
+        context=raised.context and _stripped(raised.context),
+        members=[_stripped(member) for member in raised.members],
+    )
+
+
 def rebuild(record: FailureRecord, *, note: str = "") -> BaseException:
     """The exception to raise here: of the user's own type where possible, else a `RemoteError`.
 
@@ -231,7 +258,8 @@ def rebuild(record: FailureRecord, *, note: str = "") -> BaseException:
 
 
 def _rebuild(raised: Raised, record: FailureRecord) -> BaseException:
-    error = _group(raised, record) or _unpickle(raised)
+    made = (_group(raised, record), _unpickle(raised), _ours(raised))
+    error = next((each for each in made if each is not None), None)  # it may count as false
     if error is None or not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration):
         error = _remote_error(raised, record)  # the last ones would end, silently, whatever asks for the result
     if raised.notes and not getattr(error, "__notes__", None):
@@ -251,6 +279,14 @@ def _group(raised: Raised, record: FailureRecord) -> BaseException | None:
         return None
     text = raised.message.rpartition(" (")[0]
     return BaseExceptionGroup(text, [_rebuild(member, record) for member in raised.members])
+
+
+def _ours(raised: Raised) -> NBQueueError | None:
+    """One of our own errors, for which its name and message are enough."""
+    module, _, name = raised.type_name.rpartition(".")
+    kind = getattr(errors, name, None) if module == errors.__name__ else None
+    is_ours = isinstance(kind, type) and issubclass(kind, NBQueueError) and not issubclass(kind, RemoteError)
+    return kind(raised.message) if is_ours and kind is not None else None
 
 
 def _remote_error(raised: Raised, record: FailureRecord) -> BaseException:

@@ -31,7 +31,7 @@ MAX_SOURCE = 64_000
 class FunctionBody(msgspec.Struct, frozen=True, array_like=True):
     """The packed function."""
 
-    packed: bytes  #: (preparation, function, exceptions to retry on)
+    packed: bytes  #: (preparation, function, exceptions to retry on); or ``N`` + name of a task that the worker has
     call: Call
     sources: dict[str, str]  #: file name -> text, of files that exist only in the client's memory
     folder: str  #: working directory of the client
@@ -48,6 +48,7 @@ class LoadedFunction(msgspec.Struct, frozen=True):
     function: Callable[..., Any]
     retry_on: tuple[type[BaseException], ...]
     call: Call
+    speaks_json: bool = False  #: its arguments and results are JSON
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,6 +124,22 @@ def _pack(
         packed, call, sources, environment.folder, path, own_versions(), home(), requires, environment.variables
     )
     return (digest.digest(), _encode(body)), not packed.startswith(b"F")
+
+
+def pack_name(name: str) -> tuple[bytes, bytes]:
+    """What stands for a task that workers know by its name; see `pack_function`.
+
+    Nothing of this process goes along: the task finds what its worker has, and its arguments are ``args, kwargs``.
+    """
+    body = FunctionBody(b"N" + name.encode(), "call", {}, "", [])
+    encoded = _encode(body)
+    return blake3(encoded).digest(), encoded
+
+
+def name_in(body: bytes) -> str | None:
+    """The name that stands for a task; None for a function that is pickled, of which nothing is read."""
+    packed = _decode(body).packed
+    return str(packed[1:], "utf-8") if packed[:1] == b"N" else None
 
 
 #: Functions whose pickle cannot change, with all it was made from; in a loop of submits pickling would cost the most.

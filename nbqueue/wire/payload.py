@@ -4,6 +4,7 @@ A *value* is packed as one of
 
 * ``P`` + pickle
 * ``B`` + lengths + pickle + buffers (protocol 5, out of band)
+* ``T`` + JSON text
 * ``F`` + name of a file that holds one of the above
 
 and a *block* of values as one of
@@ -24,6 +25,7 @@ import msgspec
 
 from nbqueue.core.task import Block
 from nbqueue.errors import NotSerializable, ProtocolError
+from nbqueue.wire.as_json import AsJson, from_json, to_json
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore, Buffer
 from nbqueue.wire.pickler import dumps
 
@@ -48,9 +50,9 @@ def pack(value: Any, blobs: BlobStore | None, folder: str) -> bytes:
     """Pack one value; large ones go into a file of *folder*.
 
     Raises:
-        NotSerializable: The value cannot be pickled.
+        NotSerializable: The value cannot be pickled, or made JSON if it is an `AsJson`.
     """
-    parts = pickle_parts(value)
+    parts: list[Buffer] = [b"T", to_json(value.value)] if type(value) is AsJson else pickle_parts(value)
     size = sum(len(part) for part in parts)
     if size > INLINE_BYTES and blobs is not None:
         return b"F" + blobs.write(folder, parts).encode()
@@ -105,6 +107,8 @@ def unpack(data: Buffer, blobs: BlobStore | None) -> Any:
             pickled, *buffers = _frames(view)
             is_writable = not view.readonly
             return pickle.loads(pickled, buffers=buffers if is_writable else map(bytearray, buffers))
+        case b"T":
+            return from_json(body)
         case b"F" if blobs is not None:
             return unpack(blobs.open(str(body, "utf-8")), blobs)
         case _:

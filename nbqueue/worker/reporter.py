@@ -11,6 +11,7 @@ import msgspec
 from nbqueue.core.exchange import Delivery
 from nbqueue.core.task import Failed, Outcome, Stopped, Succeeded
 from nbqueue.errors import NBQueueError, NotSerializable
+from nbqueue.wire.as_json import AsJson
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import pack_failure
 from nbqueue.wire.messages import ChunkReport, FromSlot
@@ -26,12 +27,21 @@ class Reporter:
     """Collects what becomes of a chunk's items and sends it in batches, in item order."""
 
     def __init__(
-        self, delivery: Delivery, send: Callable[[FromSlot], None], blobs: BlobStore | None, where: str
+        self,
+        delivery: Delivery,
+        send: Callable[[FromSlot], None],
+        blobs: BlobStore | None,
+        where: str,
+        *,
+        with_pickles: bool,
     ) -> None:
+        """Report on *delivery*; unless *with_pickles*, no exception travels as a pickle."""
         self._delivery = delivery
         self._send = send
         self._blobs = blobs
         self._where = where
+        self._with_pickles = with_pickles
+        self._speaks_json = False
         self._outcomes: list[Outcome] = []
         self._next = delivery.start  # item to which the first of `values` belongs
         self._wall = time.perf_counter()
@@ -39,6 +49,11 @@ class Reporter:
         self.values: list[Any] = []  #: the same list all the time, so that the slot's inner loop can hold it
         self.next_report_at = self._wall + REPORT_S
         self.was_interrupted = False  #: a task of this chunk was
+
+    def speak_json(self) -> None:
+        """Results are JSON, and nothing else is pickled, either: whoever asks for JSON may accept nothing else."""
+        self._speaks_json = True
+        self._with_pickles = False
 
     def stop(self, item: int, how: str = "") -> None:
         """The item was stopped, or not begun."""
@@ -97,6 +112,8 @@ class Reporter:
             return
         # A stopped or interrupted append may have left one value more or less: the items decide.
         values = self.values[: stop - self._next]
+        if self._speaks_json:
+            values = [AsJson(value) for value in values]
         self.values.clear()
         wall_s, cpu_s = self._lap()
         start, count, peak_bytes = self._next, len(values), own_peak_bytes()
@@ -126,7 +143,7 @@ class Reporter:
         self, item: int, error: BaseException, is_retryable: bool, item_repr: str, wall_s: float | None = None
     ) -> None:
         lap_wall_s, cpu_s = self._lap()
-        record = pack_failure(error, item_repr=item_repr, where=self._where)
+        record = pack_failure(error, item_repr=item_repr, where=self._where, with_pickles=self._with_pickles)
         wall_s = lap_wall_s if wall_s is None else wall_s
         self._outcomes.append(Failed(item, record, is_retryable, wall_s, cpu_s, peak_bytes=own_peak_bytes()))
 

@@ -18,14 +18,17 @@ from typing import Any
 
 from nbqueue.brokers.nesting import NEST
 from nbqueue.core.exchange import Delivery
+from nbqueue.core.serializers import Serializer
 from nbqueue.core.task import NO_LIMITS
 from nbqueue.errors import NestingLimitExceeded, SoftTimeLimitExceeded
+from nbqueue.wire.accept import check_accepted
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.failure import safe_repr
-from nbqueue.wire.function import LoadedFunction, load_function
+from nbqueue.wire.function import LoadedFunction, load_function, name_in
 from nbqueue.wire.messages import Forgotten, FromSlot, Remark, RunChunk, SlotReady, ToSlot, Waits
 from nbqueue.wire.payload import PackedValues
 from nbqueue.worker.capture import Capture
+from nbqueue.worker.catalog import Catalog
 from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE
 from nbqueue.worker.lending import MAX_LENT
@@ -38,6 +41,8 @@ from nbqueue.worker.zygote_protocol import SlotEnds
 
 #: A peak that is so much above the last one would be taken for that of the next chunk.
 PEAK_STEP_BYTES = 4 * 2**20
+#: The arguments of a task that is called by its name.
+JSON_ONLY: tuple[Serializer, ...] = ("json",)
 #: What an item that took longer than this has printed is told from what the next one prints, whoever of it wrote it.
 LOOK_S = 0.0005
 
@@ -45,12 +50,22 @@ LOOK_S = 0.0005
 class Slot:
     """Runs chunks until its supervisor closes the pipe."""
 
-    def __init__(self, pipe: Pipe[ToSlot], cell: Cell, capture: Capture, *, name: str, blobs: BlobStore | None) -> None:
+    def __init__(
+        self,
+        pipe: Pipe[ToSlot],
+        cell: Cell,
+        capture: Capture,
+        *,
+        name: str,
+        blobs: BlobStore | None,
+        catalog: Catalog,
+    ) -> None:
         self._pipe = pipe
         self._cell = cell
         self._capture = SLATE.capture = capture
         self._name = name
         self._blobs = blobs
+        self._catalog = catalog
         self._functions: dict[bytes, LoadedFunction] = {}
         self._bodies: dict[bytes, bytes] = {}  # of functions that could not be loaded yet
         self._in_user_code = False
@@ -79,7 +94,8 @@ class Slot:
 
     def run(self, delivery: Delivery) -> None:
         """Run one chunk and report all its items; never raises because of a task."""
-        report = Reporter(delivery, self._send, self._blobs, f"worker {self._name}, attempt {delivery.attempt}")
+        where = f"worker {self._name}, attempt {delivery.attempt}"
+        report = Reporter(delivery, self._send, self._blobs, where, with_pickles=self._catalog.accepts_pickles)
         self._report = report
         self._token = delivery.token
         self._limits = delivery.limits
@@ -87,6 +103,10 @@ class Slot:
         self._cell.begin(delivery.token, delivery.start)  # loading a function or a payload runs user code, too
         try:
             function = self._load(delivery)
+            if function.speaks_json:
+                report.speak_json()
+                for block in delivery.blocks:
+                    check_accepted(block.payload, JSON_ONLY, self._blobs)
         except BaseException as error:
             report.fail_all(error)
         else:
@@ -119,15 +139,22 @@ class Slot:
         if loaded is None:
             if delivery.function is not None:
                 self._bodies[delivery.digest] = delivery.function
-            loaded = load_function(
-                self._bodies[delivery.digest],
-                self._blobs,
-                where=f"worker {self._name}",
-                remark=lambda sentence: self._send(Remark(delivery.run_id, sentence)),
-            )
-            self._functions[delivery.digest] = loaded
+            loaded = self._functions[delivery.digest] = self._load_body(self._bodies[delivery.digest], delivery.run_id)
             del self._bodies[delivery.digest]
         return loaded
+
+    def _load_body(self, body: bytes, run_id: bytes) -> LoadedFunction:
+        name = name_in(body)
+        if name is not None:
+            # Whether there is a retry is the broker's decision, by the options of the call.
+            return LoadedFunction(self._catalog.find(name), (Exception,), "call", speaks_json=True)
+        self._catalog.check_pickled()
+        return load_function(
+            body,
+            self._blobs,
+            where=f"worker {self._name}",
+            remark=lambda sentence: self._send(Remark(run_id, sentence)),
+        )
 
     def _run_block(
         self, function: LoadedFunction, values: PackedValues, base: int, first: int, last: int, report: Reporter
@@ -280,7 +307,7 @@ def _item_repr(values: PackedValues, index: int) -> str:
         return "<an item that cannot be unpickled>"
 
 
-def run_slot(ends: SlotEnds, *, name: str, blobs: BlobStore | None) -> None:
+def run_slot(ends: SlotEnds, *, name: str, blobs: BlobStore | None, catalog: Catalog) -> None:
     """The life of a slot's process, after its fork."""
     cell = Cell(ends.cell)
     os.close(ends.cell)
@@ -288,4 +315,4 @@ def run_slot(ends: SlotEnds, *, name: str, blobs: BlobStore | None) -> None:
     capture.install()
     faulthandler.enable(all_threads=False)  # what native code does to the process is then among its last words
     pipe: Pipe[ToSlot] = Pipe(socket.socket(fileno=ends.pipe), ToSlot)
-    Slot(pipe, cell, capture, name=name, blobs=blobs).serve()
+    Slot(pipe, cell, capture, name=name, blobs=blobs, catalog=catalog).serve()

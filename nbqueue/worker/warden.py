@@ -104,7 +104,7 @@ class Warden:
         from nbqueue.wire.failure import pack_failure
 
         where = f"worker {self._name}, attempt {work.delivery.attempt}"
-        verdict = Failed(item, pack_failure(error, where=where), retryable, running_s)
+        verdict = Failed(item, pack_failure(error, where=where, with_pickles=False), retryable, running_s)
         if slot.strike(work.delivery.token, item, signal.SIGKILL):
             work.sentence = verdict
 

@@ -15,7 +15,9 @@ import signal
 import socket
 import sys
 
+from nbqueue.settings import Settings
 from nbqueue.wire.blobs import BlobStore
+from nbqueue.worker.catalog import Catalog
 from nbqueue.worker.family import adopt_orphans, die_with, kill_adopted, kill_group
 from nbqueue.worker.slot import run_slot
 from nbqueue.worker.zygote_protocol import BORN, DIED, RECORD, SlotEnds, receive_roots
@@ -28,9 +30,10 @@ _SWEEP_S = 1.0
 class Zygote:
     """Forks slots on demand, reaps them, and takes them all with it when its supervisor is gone."""
 
-    def __init__(self, control: socket.socket, *, name: str) -> None:
+    def __init__(self, control: socket.socket, *, name: str, catalog: Catalog) -> None:
         self._control = control
         self._name = name
+        self._catalog = catalog
         self._blobs: BlobStore | None = None
         self._slots: set[int] = set()
         self._wakeup_reader, self._wakeup_writer = os.pipe()
@@ -94,7 +97,7 @@ class Zygote:
             self._control.close()
             os.close(self._wakeup_reader)
             os.close(self._wakeup_writer)
-            run_slot(ends, name=self._name, blobs=self._blobs)
+            run_slot(ends, name=self._name, blobs=self._blobs, catalog=self._catalog)
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -132,9 +135,11 @@ def main() -> None:
     """``python -m nbqueue.worker.zygote CONTROL_FD NAME``."""
     descriptor, name = sys.argv[1:]
     sys.argv = [name]
+    settings = Settings.load()
+    catalog = Catalog(settings.accept, settings.imports, folder=os.getcwd(), worker=name)
     gc.collect()
     gc.freeze()  # keep the collector from touching, and so copying, shared pages in the forks
-    Zygote(socket.socket(fileno=int(descriptor)), name=name).serve()
+    Zygote(socket.socket(fileno=int(descriptor)), name=name, catalog=catalog).serve()
 
 
 if __name__ == "__main__":

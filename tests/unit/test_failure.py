@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbqueue
-from nbqueue.errors import RemoteError
+from nbqueue import errors
+from nbqueue.errors import NBQueueError, NotSerializable, ProtocolError, RemoteError
 from nbqueue.wire.failure import (
     MAX_EXCEPTIONS,
     MAX_PICKLE_BYTES,
@@ -25,6 +26,7 @@ from nbqueue.wire.failure import (
     safe_repr,
     type_name,
     unpack_failure,
+    without_pickles,
 )
 from nbqueue.wire.traces import HALF_OF_FRAMES, FrameRecord, make_trace, theirs
 
@@ -413,3 +415,106 @@ def test_a_message_that_is_no_unicode_is_spelt_out():
 
 def test_an_exception_that_counts_as_false_keeps_its_type():
     assert isinstance(rebuild(sent(Falsy("empty"))), Falsy)
+
+
+# -- without pickles ---------------------------------------------------------------------------------------------------
+
+
+class Canary(Exception):
+    """Notes each time that it is unpickled."""
+
+    sang = 0
+
+    def __reduce__(self):
+        return _sing, ()
+
+
+def _sing():
+    Canary.sang += 1
+    return Canary("sang")
+
+
+@pytest.fixture
+def sang():
+    """How often a canary has sung."""
+    Canary.sang = 0
+    return lambda: Canary.sang
+
+
+def chained(kind):
+    """An exception with a cause, and in a group one with a context."""
+    try:
+        try:
+            raise kind("first")
+        except kind:
+            raise kind("second")  # noqa: B904 -- its context
+    except kind as second:
+        with_cause = kind("third")
+        with_cause.__cause__ = second
+        return ExceptionGroup("all", [with_cause])
+
+
+def all_of(raised):
+    yield raised
+    for other in (raised.cause, raised.context, *raised.members):
+        if other is not None:
+            yield from all_of(other)
+
+
+def test_an_exception_can_be_sent_without_a_pickle_and_none_is_read_for_it(sang):
+    record = unpack_failure(pack_failure(chained(Canary), with_pickles=False))
+
+    assert 4 == len(list(all_of(record.raised)))
+    assert {None} == {raised.pickled for raised in all_of(record.raised)}
+    assert 0 == sang()
+
+
+def test_pickles_can_be_taken_out_unread_wherever_they_are(sang):
+    # Given a record with pickles, each of which would be read by whoever rebuilds it
+    packed = pack_failure(chained(Canary))
+    assert None not in {raised.pickled for raised in all_of(unpack_failure(packed).raised.members[0])}
+    Canary.sang = 0
+
+    # When they are taken out
+    record = unpack_failure(without_pickles(packed))
+
+    # Then none is left, nothing was read, and the rest is as it was
+    assert {None} == {raised.pickled for raised in all_of(record.raised)}
+    error = rebuild(record)
+    assert 0 == sang()
+    assert isinstance(error.exceptions[0].__cause__, RemoteError)
+    assert ("all (1 sub-exception)", unpack_failure(packed).traceback) == (str(error), record.traceback)
+
+
+def test_what_is_no_record_is_refused():
+    for data in (b"", b"nonsense", pickle.dumps(Canary())):
+        with pytest.raises(ProtocolError, match="not the record of a failure"):
+            without_pickles(data)
+
+
+def test_errors_of_ours_need_no_pickle():
+    simple = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, NBQueueError) and not issubclass(kind, RemoteError)
+    ]
+    assert len(simple) > 15
+
+    for kind in simple:
+        error = rebuild(unpack_failure(pack_failure(kind("why"), with_pickles=False)))
+        assert (kind, "why") == (type(error), str(error))
+
+
+def test_with_a_pickle_an_error_of_ours_keeps_what_it_knows():
+    error = rebuild(unpack_failure(pack_failure(NotSerializable("why", path="score()", hint="do not"))))
+
+    assert ("why", "score()", "do not") == (str(error), error.path, error.hint)
+
+
+@pytest.mark.parametrize(
+    "name", ["nbqueue.errors.RemoteError", "nbqueue.errors.builtins", "nbqueue.errors.nothing", "os.system"]
+)
+def test_no_other_names_are_looked_up(name):
+    error = rebuild(FailureRecord(Raised(name, "touch /mark", bases=["Exception"])))
+
+    assert (RemoteError, f"{name}: touch /mark") == (type(error), str(error))

@@ -15,7 +15,7 @@ import pytest
 from nbqueue.errors import NotSerializable
 from nbqueue.wire.blobs import INLINE_BYTES, BlobStore
 from nbqueue.wire.environment import current_environment
-from nbqueue.wire.function import MAX_SOURCE, load_function, pack_function
+from nbqueue.wire.function import MAX_SOURCE, load_function, name_in, pack_function, pack_name
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +295,39 @@ def test_a_module_made_in_the_notebook_travels_as_it_is_now():
 
     # Then workers get the new one
     assert (1, 2) == (before(0), sent(space["f"])(0))
+
+
+# -- by name -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_travels_alone():
+    digest, body = pack_name("package.module.f")
+
+    assert "package.module.f" == name_in(body)
+    assert len(body) < 60
+    assert (digest, body) == pack_name("package.module.f")
+    assert digest != pack_name("package.module.g")[0]
+
+
+def test_a_pickled_function_has_no_name_and_is_not_read_to_find_out(tmp_path):
+    mark = tmp_path / "mark"
+
+    class Canary:
+        def __call__(self): ...
+
+        def __reduce__(self):
+            return mark.touch, ()
+
+    _, body = packed(Canary())
+
+    assert name_in(body) is None
+    assert not mark.exists()
+
+
+def test_a_large_function_has_no_name_either(tmp_path):
+    blobs = BlobStore([tmp_path / "blobs"])
+    blobs.create()
+
+    _, body = packed(functools.partial(len, bytes(INLINE_BYTES)), blobs=blobs)
+
+    assert name_in(body) is None

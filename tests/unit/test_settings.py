@@ -29,6 +29,8 @@ VARIABLES = {
     "NBQUEUE_SUBMIT_TIMEOUT": ("submit_timeout_s", "7", 7.0),
     "NBQUEUE_MEMORY_LIMIT": ("memory_limit_bytes", "8G", 8 * 2**30),
     "NBQUEUE_MAX_TASKS_PER_CHILD": ("max_tasks_per_child", "100", 100),
+    "NBQUEUE_ACCEPT": ("accept", "json, cloudpickle", ("cloudpickle", "json")),
+    "NBQUEUE_IMPORT": ("imports", "tasks.billing, tasks.mail,", ("tasks.billing", "tasks.mail")),
 }
 
 
