@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbqueue.brokers.nesting import NEST
-from nbqueue.client.again import KeptArguments
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.options import check_options, task_options
 from nbqueue.client.result import AsyncResult
-from nbqueue.client.run import ClientRun
-from nbqueue.client.submitter import Connected, nested
+from nbqueue.client.submitter import Connected, begin_one, nested
 from nbqueue.core.task import RunSpec
 from nbqueue.wire.as_json import AsJson, check_json
 from nbqueue.wire.function import pack_name
 from nbqueue.wire.payload import pack_blocks
 
 
+@handed_over
 def send(
     app: Connected, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> AsyncResult:
@@ -29,34 +29,19 @@ def send(
             "alone every exception is retried"
         )
     _check(name, args, kwargs)
-    link, broker = app.connection()
+    _, broker = connection = app.connection()
     digest, body = pack_name(name)
     spec = RunSpec(run_id=os.urandom(16), function=digest, label=values["label"] or name, options=task_options(values))
     parent = NEST.parent()
     spec = spec if parent is None else nested(spec, parent)
     arguments = AsJson([list(args), dict(kwargs)])
     blocks = list(pack_blocks([arguments], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
-    run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
-    kept = KeptArguments()
-    for block in blocks:
-        kept.add(block)
-    run.on_success = kept.let_go
-    handle = AsyncResult(run, link, broker.blobs, attendant=app.display)
 
-    def again(former: AsyncResult, override: dict[str, Any]) -> AsyncResult:
-        [[args, kwargs]] = kept.values([0], broker.blobs)
+    def again(argument: list[Any], override: dict[str, Any]) -> AsyncResult:
+        args, kwargs = argument
         return send(app, name, args, kwargs, {**options, **override})
 
-    handle.retry_with(again)
-    app.display.follow(handle)
-    try:
-        link.submit(spec, body, blocks, closed=True, follower=handle)
-        if NEST.is_slot:
-            link.wait_until_accepted(run)
-        return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
-    except KeyboardInterrupt:
-        handle.revoke()
-        raise
+    return begin_one(connection, app.display, AsyncResult, spec, body, blocks, again)
 
 
 def _check(name: object, args: object, kwargs: object) -> None:

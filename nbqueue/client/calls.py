@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.registry import invite
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
 from nbqueue.client.options import DEFAULTS, check_names, duration_s, timing
@@ -94,6 +95,7 @@ class Calls(Submitter, ABC):
         """
         return Submitter(self, task_options)
 
+    @handed_over
     @shows(DEFAULTS)
     def send_task(
         self,

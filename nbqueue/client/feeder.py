@@ -7,9 +7,11 @@ from itertools import islice
 from typing import Any
 
 from nbqueue.client.again import KeptArguments
+from nbqueue.client.held_back import LetThrough
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS
+from nbqueue.core.task import Block
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.payload import pack_blocks
 
@@ -80,18 +82,22 @@ class Feeder:
     def _feed(self, items: Iterable[Any]) -> None:
         folder = self._run.run_id.hex()
         try:
-            for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
-                if self._kept is not None:
-                    with self._run.changed:
-                        self._kept.add(block)
-                self._link.feed(self._run.run_id, [block], closed=False)
-                self._fed = block.stop
-                self._run.expect(block.stop, closed=False)
-                if self._is_stopped:
-                    break
+            with LetThrough():  # what reads its input is the user's own code
+                for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
+                    self._hand_over(block)
+                    if self._is_stopped:
+                        break
         except BaseException:
             self.give_up()
             raise
+
+    def _hand_over(self, block: Block) -> None:
+        if self._kept is not None:
+            with self._run.changed:
+                self._kept.add(block)
+        self._link.feed(self._run.run_id, [block], closed=False)
+        self._fed = block.stop
+        self._run.expect(block.stop, closed=False)
 
     def _close(self) -> None:
         if self._is_used_up:

@@ -9,7 +9,7 @@ from nbqueue.core.orders import Answer, Asked
 
 
 class Inquiry:
-    """The I/O thread fills it, somebody else waits for it; answers may come before it is known who was asked."""
+    """Whoever reads the news fills it, somebody waits for it; answers may come before it is known who was asked."""
 
     def __init__(self, request: int) -> None:
         self.request = request

@@ -1,25 +1,27 @@
-"""The I/O thread of an app: owns the port to the broker, sends what others hand it, folds what comes back.
+"""One connection to a broker: sends what it is handed, folds what comes back.
+
+Its I/O thread owns the port; a thread that waits reads it in its place (`reading`).
 
 Public calls and widget callbacks only enqueue commands here; no user code runs in this thread except done-callbacks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import selectors
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from weakref import WeakValueDictionary
 
 from nbqueue.brokers.base import ClientPort
+from nbqueue.client.held_back import HeldBack, hold_back
 from nbqueue.client.inquiry import Inquiry
-from nbqueue.client.interrupts import HeldBack
+from nbqueue.client.reading import Reading
 from nbqueue.client.run import ClientRun
 from nbqueue.client.submissions import Standing, Submissions
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
@@ -63,12 +65,36 @@ Command = Callable[[ClientPort], None]
 
 
 class Follower(Protocol):
-    """A handle, as the I/O thread sees it."""
+    """A handle, as whoever reads the news sees it."""
 
     run: ClientRun
 
+    @property
+    def calls_back(self) -> bool:
+        """Whether `on_over` runs code of the user, so that only the I/O thread may call it."""
+
     def on_over(self) -> None:
         """The run is over, one way or the other."""
+
+
+class _HandleRef(weakref.ref[Any]):
+    """Puts itself down when the handle is gone.
+
+    It does so in C: an interrupt that fell into a finalizer in Python would be reported and lost.
+    """
+
+    __slots__ = ("run_id",)
+
+    run_id: bytes
+
+    def __new__(cls, handle: Any, run_id: bytes, gone: deque[_HandleRef]) -> Self:
+        self = super().__new__(cls, handle, gone.append)
+        self.run_id = run_id
+        return self
+
+    def __init__(self, handle: Any, run_id: bytes, gone: deque[_HandleRef]) -> None:
+        """Put itself into *gone*."""
+        super().__init__(handle, gone.append)  # type: ignore[call-arg]  # of `object`, says its stub
 
 
 class Link:
@@ -79,7 +105,8 @@ class Link:
         self._port = port
         self._submit_timeout_s = submit_timeout_s
         self._commands: deque[Command] = deque()
-        self._forgotten: deque[bytes] = deque()
+        self._handles: dict[bytes, _HandleRef] = {}
+        self._forgotten: deque[_HandleRef] = deque()
         self._followers: dict[bytes, Follower] = {}
         self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
         self._submissions = Submissions(timeout_s=submit_timeout_s)
@@ -93,10 +120,10 @@ class Link:
         self._acked_entries = self._acked_bytes = self._acked_output = 0
         self._pinged_at = self._reread_at = time.monotonic()
         self._is_closing = False
-        self._is_awake = False
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
+        self._ended: deque[Follower] = deque()  # runs of which the I/O thread is to say that they are over
+        self._using_port = threading.Lock()  # `submit_now` excepted
+        self._taker = 0  # the thread that takes in what has arrived
+        self._reading = Reading(port, self._take_in)
         self.error: BaseException | None = None  #: why the link is dead, if it is
         self.pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name="nbqueue-io", daemon=True)
@@ -106,8 +133,12 @@ class Link:
 
     @property
     def is_own_thread(self) -> bool:
-        """Whether the caller is the I/O thread, which must never wait for itself."""
-        return threading.current_thread() is self._thread
+        """Whether the caller is called by what takes in news, and so must never wait for any."""
+        return threading.get_ident() in (self._thread.ident, self._taker)
+
+    def wait(self, is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait for news that bring something about; see `Reading.wait`."""
+        return self._reading.wait(is_reached, timeout_s)
 
     def submit(
         self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool, follower: Follower
@@ -120,22 +151,21 @@ class Link:
         self._reserve(blocks)
 
         def command(port: ClientPort) -> None:
-            self._followers[spec.run_id] = follower
-            self._submissions.add(spec, function, blocks, closed=closed)
-            if self._no_workers is not None:
+            if self._no_workers is None:
+                port.submit(spec, function=function, blocks=blocks, closed=closed)
+            else:
                 self._give_up(follower, self._no_workers)
-                return
-            port.submit(spec, function=function, blocks=blocks, closed=closed)
 
+        hold_back()
         with HeldBack():
-            if self._may_pass_the_thread():
-                self._followers[spec.run_id] = follower
-                self._submissions.add(spec, function, blocks, closed=closed)
-                if self._port.submit_now(spec, function=function, blocks=blocks, closed=closed):
-                    if self.error is not None:  # the thread ended in this moment, and may not have seen the follower
-                        raise self.error
-                    return
-            self._enqueue(command)
+            self._followers[spec.run_id] = follower  # first: if the link dies now, it is told so
+            self._submissions.add(spec, function, blocks, closed=closed)
+            if not self._may_pass_the_thread() or not self._port.submit_now(
+                spec, function=function, blocks=blocks, closed=closed
+            ):
+                self._enqueue(command)
+            elif self.error is not None:  # the thread ended in this moment, and may not have seen the follower
+                raise self.error
 
     def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
         """Hand over more items; waits while too much is on its way. Raises as `submit` does."""
@@ -169,9 +199,13 @@ class Link:
         follower = self._followers.get(run_id)
         return None if follower is None else follower.run
 
-    def forget(self, run_id: bytes) -> None:
-        """The run's results are not wanted any more. Called by finalizers: it only takes note, the next turn tells."""
-        self._forgotten.append(run_id)
+    def watch(self, handle: Any, run_id: bytes) -> None:
+        """The run's results are wanted as long as there is its handle."""
+        self._handles[run_id] = _HandleRef(handle, run_id, self._forgotten)
+
+    def unwatch(self, run_id: bytes) -> None:
+        """The run's results are wanted even when its handle is gone."""
+        self._handles.pop(run_id, None)
 
     def inspect(self) -> Future[Inspected]:
         """Ask the broker about itself."""
@@ -236,20 +270,15 @@ class Link:
             QueueFull: It had no room for it.
             BrokerUnavailable: It is gone.
         """
-        if self.is_own_thread:
-            return
-        with run.changed:
-            while self._commands or run.run_id in self._submissions:
-                if run.error is not None:
-                    raise run.error
-                run.changed.wait(0.1)
+        if not self.is_own_thread:
+            self.wait(lambda: run.error is not None or run.run_id not in self._submissions, None)
         if run.error is not None:
             raise run.error
 
     def close(self) -> None:
         """Send what is queued, say goodbye, end the thread; may be called twice."""
         self._is_closing = True
-        self._wake()
+        self._reading.bell.ring()
         if not self.is_own_thread:
             self._thread.join(5.0)
 
@@ -264,37 +293,37 @@ class Link:
             raise BrokerUnavailable("this app is closed")
         with HeldBack():
             self._commands.append(command)
-            self._wake()
+            self._reading.bell.ring()
 
     def _may_pass_the_thread(self) -> bool:
         """Whether nothing that was said before is still to be sent, and nothing speaks against sending."""
         return not self._commands and self._no_workers is None and self.error is None and not self._is_closing
 
-    def _wake(self) -> None:
-        if not self._is_awake:
-            self._is_awake = True
-            with contextlib.suppress(BlockingIOError, OSError):  # full of wake-ups, or just closed
-                os.write(self._wake_writer, b"!")
-
     # -- the I/O thread ------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_reader, selectors.EVENT_READ)
-            selector.register(self._port.fileno(), selectors.EVENT_READ)
-            try:
-                while not (self._is_closing and not self._commands):
+        try:
+            while self.error is None and not (self._is_closing and not self._commands):
+                with self._using_port:
                     self._run_commands()
                     self._look_at_the_clock()
                     self._port.flush()
-                    selector.select(self._patience_s())
-                    self._receive()
-            except BaseException as error:
-                self._die(error)
-            else:
-                self._die(BrokerUnavailable("this app was closed"))
-            finally:
-                self._port.close()
+                self._say_what_is_over()
+                self._reading.look(self._patience_s())
+        except BaseException as error:
+            self._die(error)
+        else:
+            self._die(BrokerUnavailable("this app was closed"))
+        finally:
+            self._say_what_is_over()
+            self._reading.end()
+            self._port.close()
+
+    def _say_what_is_over(self) -> None:
+        """Call back where that runs code of the user."""
+        while self._ended:
+            self._ended.popleft().on_over()
+            self._reading.tell()
 
     def _patience_s(self) -> float:
         if self._commands:
@@ -302,10 +331,7 @@ class Link:
         return FULL_RETRY_S if self._submissions.has_refused else PING_S / 2
 
     def _run_commands(self) -> None:
-        if self._is_awake:  # a read that finds nothing would still hand the GIL to another thread
-            self._is_awake = False
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_reader, 4096)
+        self._reading.bell.hush()
         has_news = bool(self._commands)
         while self._commands:
             self._commands.popleft()(self._port)
@@ -313,8 +339,27 @@ class Link:
             self._forget()
 
     def _forget(self) -> None:
-        if self._forgotten:
-            self._port.forget([self._forgotten.popleft() for _ in range(len(self._forgotten))])
+        gone = [self._forgotten.popleft().run_id for _ in range(len(self._forgotten))]
+        if gone:
+            self._port.forget([run_id for run_id in gone if self._handles.pop(run_id, None) is not None])
+
+    # -- whoever reads -------------------------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        """Read and understand what has arrived; the I/O thread does so, or one that waits for it."""
+        if self.error is not None:
+            return
+        try:
+            with self._using_port:
+                self._taker = threading.get_ident()
+                self._receive()
+                self._port.flush()
+        except BaseException as error:
+            self._die(error)
+            if not isinstance(error, NBQueueError):
+                raise
+        finally:
+            self._taker = 0
 
     def _receive(self) -> None:
         for message in self._port.receive():
@@ -369,7 +414,17 @@ class Link:
             self._submissions.drop(note.run_id)
             if not follower.run.output.is_complete:
                 self._late[note.run_id] = follower.run
-            follower.on_over()
+            self._end(follower)
+
+    def _end(self, follower: Follower) -> None:
+        """Say that its run is over; code of the user is called by the I/O thread, which holds up nobody."""
+        if follower.calls_back:
+            self._ended.append(follower)
+            self._reading.bell.ring()
+            return
+        follower.on_over()
+        if not self._taker:  # else whoever reads is about to look
+            self._reading.tell()
 
     def _take_late(self, note: Note) -> None:
         """News of a run that was over already."""
@@ -393,7 +448,7 @@ class Link:
         self._followers.pop(run_id, None)
         self._submissions.drop(run_id)
         follower.run.fail(error)
-        follower.on_over()
+        self._end(follower)
 
     def _take_receipt(self, receipt: Receipt) -> None:
         follower = self._followers.get(receipt.run_id)
@@ -409,9 +464,6 @@ class Link:
             )
             self._port.revoke(receipt.run_id, start=0, stop=ALL_ITEMS)
             self._give_up(follower, error)
-        elif standing is Standing.ACCEPTED:
-            with follower.run.changed:
-                follower.run.changed.notify_all()
 
     def _take_workers(self, request: int, slots: int, error: str) -> None:
         answer = self._starts.pop(request, None)
@@ -459,6 +511,8 @@ class Link:
 
     def _die(self, error: BaseException) -> None:
         """The link is dead: whoever waits is told so."""
+        if self.error is not None:
+            return  # another thread has found out
         if not isinstance(error, NBQueueError):
             logger.error("the I/O thread failed", exc_info=error)
             error = BrokerUnavailable(f"the I/O thread failed: {error!r}")
@@ -466,7 +520,7 @@ class Link:
         self._submissions.fail(error)
         for follower in list(self._followers.values()):
             follower.run.fail(error)
-            follower.on_over()
+            self._end(follower)
         self._followers.clear()
         for run in self._late.values():
             run.output.give_up()
@@ -476,3 +530,5 @@ class Link:
                 answer.set_exception(error)
         for inquiry in list(self._inquiries.values()):
             inquiry.fail(error)
+        self._reading.bell.ring()
+        self._reading.tell()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import msgspec
 
 from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.link import Link
 from nbqueue.client.options import MapOptions
 from nbqueue.client.output import Printed
@@ -222,9 +224,8 @@ class MapResult(AsyncResult):
         for start, stop in ranges:
             item = start
             while item < stop:
-                with self.run.changed:
-                    while (entry := self.run.entry_of(item)) is None and not self.run.is_over:
-                        self._sleep(None)
+                self._await(partial(self._has_ended, item), None)
+                entry = self.run.entry_of(item)
                 item = stop if entry is None else entry.stop
 
     def output(self, item: int) -> Printed:
@@ -241,6 +242,7 @@ class MapResult(AsyncResult):
 
     # -- again ---------------------------------------------------------------------------------------------------------
 
+    @handed_over
     def retry(self, *, failed: bool = True, **override: Any) -> MapResult:
         """Run the items again that have not succeeded, and keep the results of the others.
 
@@ -277,12 +279,12 @@ class MapResult(AsyncResult):
         position = ended = 0
         while True:
             self._feed(ended)
-            with self.run.changed:
-                while position >= len(self.run.arrived) and not self._has_told_all(position):
-                    self._sleep(deadline)
-                if position >= len(self.run.arrived):
-                    return
-                entry = self.run.entry_of(self.run.arrived[position])
+            self._await(partial(self._has_arrived, position), deadline)
+            if position >= len(self.run.arrived):
+                if self.run.error is not None:
+                    raise self.run.error
+                return
+            entry = self.run.entry_of(self.run.arrived[position])
             if entry is None:
                 raise LookupError(_CONSUMED)
             position += 1
@@ -291,45 +293,50 @@ class MapResult(AsyncResult):
                 self.run.let_go(entry)
             yield entry
 
-    def _has_told_all(self, position: int) -> bool:
-        """Whether no entry will follow the first *position* ones; raises the reason if that is an error."""
-        if self.run.error is not None:
-            raise self.run.error
-        return self.run.is_finished
-
     def _await_item(self, item: int, deadline: float | None) -> Entry | None:
         """How *item* ended, waiting for it; None when there is no such item."""
         self._feed(item)
+        self._await(partial(self._has_ended, item), deadline)
         run = self.run
-        with run.changed:
-            while (entry := run.entry_of(item)) is None:
-                if item >= run.counts.total and run.is_finished:
-                    return None
-                if run.error is not None:
-                    raise run.error
-                if run.is_finished:
-                    raise LookupError(_CONSUMED)
-                self._sleep(deadline)
-        return entry
+        entry = run.entry_of(item)
+        if entry is not None:
+            return entry
+        if run.error is not None:
+            raise run.error
+        if item < run.counts.total:
+            raise LookupError(_CONSUMED)
+        return None
 
-    def _sleep(self, deadline: float | None) -> None:
-        """Wait for news; the caller holds ``run.changed``."""
+    def _has_ended(self, item: int) -> bool:
+        """Whether it is known how *item* ended, or will never be."""
+        return self.run.entry_of(item) is not None or self.run.is_over
+
+    def _has_arrived(self, position: int) -> bool:
+        """Whether there is an entry behind the first *position* ones, or there will never be."""
+        return position < len(self.run.arrived) or self.run.is_over
+
+    def _await(self, is_reached: Callable[[], bool], deadline: float | None) -> None:
+        """Wait for news that bring it about.
+
+        Raises:
+            TimeoutError: They have not come in time.
+        """
+        if is_reached():
+            return
         self._refuse_to_wait_in_vain()
         try:
-            has_news = any(self._hears_within(pause) for pause in slices(self._attendant, deadline))
+            if not any(self._is_reached_within(is_reached, pause) for pause in slices(self._attendant, deadline)):
+                raise TimeoutError(f"{self!r} is not done in time; it goes on")
         except KeyboardInterrupt as interrupt:
             raise self._answered(interrupt) from None
-        if not has_news:
-            raise TimeoutError(f"{self!r} is not done in time; it goes on")
 
-    def _hears_within(self, timeout: float | None) -> bool:
+    def _is_reached_within(self, is_reached: Callable[[], bool], timeout: float | None) -> bool:
         """As `_ends_within`, for any news."""
         first = PATIENCE_S if timeout is None else min(timeout, PATIENCE_S)
-        has_news = self.run.changed.wait(first)
-        if has_news or first == timeout:
-            return has_news
+        if self._link.wait(is_reached, first) or first == timeout:
+            return is_reached()
         self._say_what_it_waits_for()
-        return self.run.changed.wait(None if timeout is None else timeout - first)
+        return self._link.wait(is_reached, None if timeout is None else timeout - first)
 
     def _feed(self, ended: int) -> None:
         if self._is_stream and self._feeder is not None:
@@ -405,6 +412,8 @@ class Stream:
     def close(self) -> None:
         """Stop the map; results that were not read are lost. May be called twice."""
         self._handle.revoke()
+
+    revoke = close  #: as handles have it
 
     def __del__(self) -> None:
         with contextlib.suppress(NBQueueError):  # the broker has gone: so has the map

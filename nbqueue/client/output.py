@@ -19,7 +19,7 @@ class Listener(Protocol):
     """Shows output while it comes."""
 
     def take(self, events: Sequence[OutputEvent]) -> None:
-        """The next events, in order, a `Gap` where some are missing. Called by the I/O thread: must not block."""
+        """The next events, in order, a `Gap` where some are missing. Called by whoever reads the news: must not block."""
 
     def settle(self) -> None:
         """Return when all that was taken is shown, or soon. Called by whoever has waited for the end of the run."""
@@ -33,7 +33,7 @@ class Printed(NamedTuple):
 
 
 class RunOutput:
-    """Output of one run. The I/O thread writes, everybody reads."""
+    """Output of one run. Whoever reads the news writes, everybody looks."""
 
     def __init__(self, changed: Condition | None = None) -> None:
         """Notify *changed* with every arrival."""
@@ -45,7 +45,7 @@ class RunOutput:
         self._gaps: GapFinder
         self._listeners: list[Listener] = []
 
-    # -- the I/O thread ------------------------------------------------------------------------------------------------
+    # -- who writes ----------------------------------------------------------------------------------------------------
 
     def fold(self, note: OutputNote) -> None:
         """Take in news; what was heard before is passed over, what comes too early is left for a repetition."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ def revoke_by_id(link: Link, ids: Sequence[str], manner: Manner, *, wait: bool) 
         link.revoke(target.run.run_id, target.start, target.stop, manner)
     if wait:
         for target in targets:
-            _wait_for(target.run, target.has_ended)
+            link.wait(target.has_ended, None)
     return [report(target.run, target.ranges, began=began if wait else None) for target in targets]
 
 
@@ -86,8 +86,10 @@ class _Watcher:
     def __init__(self, run: ClientRun) -> None:
         self.run = run
 
+    calls_back = False
+
     def on_over(self) -> None:
-        """The run itself wakes whoever waits."""
+        """Whoever waits looks at the run."""
 
 
 class _WatchedRun(ClientRun):
@@ -128,13 +130,8 @@ def _follow(link: Link, run_id: bytes, *, cursor: int) -> ClientRun:
         return run
     watched = _WatchedRun(run_id, run_id.hex()[:8])
     link.follow(_Watcher(watched), cursor=cursor)
-    if not _wait_for(watched, lambda: watched.is_known or watched.error is not None, ANSWER_TIMEOUT_S):
+    if not link.wait(lambda: watched.is_known or watched.error is not None, ANSWER_TIMEOUT_S):
         raise BrokerUnavailable("the broker does not answer")
     if watched.error is not None:
         raise watched.error
     return watched
-
-
-def _wait_for(run: ClientRun, is_reached: Callable[[], bool], timeout_s: float | None = None) -> bool:
-    with run.changed:
-        return run.changed.wait_for(is_reached, timeout_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Generator
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, Protocol
 from nbqueue.client.concerns import CONCERNS
 from nbqueue.client.condition import Condition
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.interrupts import Interrupts
 from nbqueue.client.link import Link
 from nbqueue.client.options import OnInterrupt
@@ -66,13 +66,14 @@ class AsyncResult(Future[Any], HasOutput):
         self.id = run.run_id.hex()
         self.label = run.label
         self._link = link
-        self._is_shared = False
+        link.watch(self, run.run_id)
         self._blobs = blobs
         self._attendant = attendant or NoAttendant()
         self._interrupts = Interrupts(self._attendant.occasion, on_interrupt)
         self._view: View | None = None
         self._feeder: Feeder | None = None
         self._is_revoking = False
+        self._calls_back = False
         self._again: Callable[[AsyncResult, dict[str, Any]], AsyncResult] | None = None
         self._retried: AsyncResult | None = None
 
@@ -84,13 +85,18 @@ class AsyncResult(Future[Any], HasOutput):
         return self._interrupts
 
     @property
+    def link(self) -> Link:
+        """The connection that brings its news."""
+        return self._link
+
+    @property
     def attendant(self) -> Attendant:
         """What a wait for it looks after."""
         return self._attendant
 
     def _answered(self, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
         """Answer an interrupt of a wait; what is to be raised then."""
-        return self._interrupts.answer(interrupt, self.run, self.revoke, self._finish_view)
+        return self._interrupts.answer(interrupt, self, self._finish_view)
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """Wait for the result.
@@ -154,16 +160,17 @@ class AsyncResult(Future[Any], HasOutput):
         self._finish_view()
         CONCERNS.of_environment(self.run.remarks)
 
+    def ends_within(self, timeout: float | None) -> bool:
+        """Wait for so many seconds, without asking whether that is wise; whether it is over."""
+        return self._link.wait(lambda: self.run.is_over, timeout)
+
     def _ends_within(self, timeout: float | None) -> bool:
         """Wait; when it takes long and nobody could run it, that is said meanwhile, if no card says it."""
         first = PATIENCE_S if timeout is None else min(timeout, PATIENCE_S)
-        with contextlib.suppress(TimeoutError):
-            super().exception(first)
-        if not self.done() and first != timeout:
-            self._say_what_it_waits_for()
-            with contextlib.suppress(TimeoutError):
-                super().exception(None if timeout is None else timeout - first)
-        return self.done()
+        if self._link.wait(self.done, first) or first == timeout:
+            return self.done()
+        self._say_what_it_waits_for()
+        return self._link.wait(self.done, None if timeout is None else timeout - first)
 
     def _say_what_it_waits_for(self) -> None:
         hint = self._hint()
@@ -330,6 +337,7 @@ class AsyncResult(Future[Any], HasOutput):
 
     # -- again ---------------------------------------------------------------------------------------------------------
 
+    @handed_over
     def retry(self, **override: Any) -> AsyncResult:
         """Run it again with the same arguments, as a new task; this handle stays as it is.
 
@@ -382,6 +390,7 @@ class AsyncResult(Future[Any], HasOutput):
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(self)`` at the end: in the running event loop if there is one, else in the I/O thread."""
+        self._calls_back = True
         loop = _running_loop()
         if loop is None:
             super().add_done_callback(fn)
@@ -399,8 +408,13 @@ class AsyncResult(Future[Any], HasOutput):
 
     # -- internals -----------------------------------------------------------------------------------------------------
 
+    @property
+    def calls_back(self) -> bool:
+        """Whether `on_over` runs code of the user."""
+        return self._calls_back
+
     def on_over(self) -> None:
-        """Called once by the I/O thread."""
+        """Called once, by the I/O thread if it `calls_back`."""
         if self.state == "SUCCESS":
             super().set_result(None)
         else:
@@ -447,11 +461,7 @@ class AsyncResult(Future[Any], HasOutput):
 
     def share(self) -> None:
         """The run may have other handles elsewhere: it stays when this one goes."""
-        self._is_shared = True
-
-    def __del__(self) -> None:
-        if not self._is_shared:
-            self._link.forget(self.run.run_id)
+        self._link.unwatch(self.run.run_id)
 
     def __reduce__(self) -> NoReturn:
         raise NotSerializable(

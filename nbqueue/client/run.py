@@ -19,8 +19,8 @@ from nbqueue.core.task import Entry
 class ClientRun:
     """Entries of a run's log as they arrive.
 
-    The I/O thread writes, everybody reads; `changed` is notified with every arrival. Entries are kept packed, so a
-    million small results stay small.
+    Whoever reads what the broker says writes, everybody looks; `changed` is notified with every arrival. Entries are
+    kept packed, so a million small results stay small.
     """
 
     def __init__(self, run_id: bytes, label: str, *, total: int = 0, closed: bool = False) -> None:
@@ -42,11 +42,11 @@ class ClientRun:
         self.first_failure: Entry | None = None  #: that is no revoke
         self.arrived: list[int] = []  #: first items of the entries, in order of arrival
         self.output = RunOutput(self.changed)
-        self.on_success: Callable[[int, int], None] | None = None  #: called with a range of items, in the I/O thread
+        self.on_success: Callable[[int, int], None] | None = None  #: called with a range of items, by who writes
         self._entries: dict[int, Entry] = {}
         self._starts: list[int] = []
 
-    # -- the I/O thread ------------------------------------------------------------------------------------------------
+    # -- who writes ----------------------------------------------------------------------------------------------------
 
     def fold(self, note: Note) -> None:
         """Take in news; what was heard before is passed over, what comes too early is left for a repetition."""
@@ -126,11 +126,12 @@ class ClientRun:
         entry = self._entries.get(item)
         if entry is not None:
             return entry
-        position = bisect_right(self._starts, item) - 1
-        if position < 0:
-            return None
-        entry = self._entries[self._starts[position]]
-        return entry if entry.start <= item < entry.stop else None
+        with self.changed:
+            position = bisect_right(self._starts, item) - 1
+            if position < 0:
+                return None
+            entry = self._entries[self._starts[position]]
+            return entry if entry.start <= item < entry.stop else None
 
     def entries(self) -> list[Entry]:
         """All entries so far, in item order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -35,8 +35,9 @@ def wait(
     """
     if return_when not in (futures.ALL_COMPLETED, futures.FIRST_COMPLETED, futures.FIRST_EXCEPTION):
         raise ValueError(f"return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not {return_when!r}")
-    waited = set(_listed(handles))
+    listed: Collection[AsyncResult] = ()
     try:
+        listed = waited = set(_listed(handles))
         done = {handle for handle in waited if handle.done()}
         if waited - done and not _is_enough(done, return_when):
             _wait(waited, timeout, return_when)
@@ -45,7 +46,7 @@ def wait(
             _finish_view(handle)
         return done, waited - done
     except KeyboardInterrupt as interrupt:
-        raise answer_together(interrupt, waited) from None
+        raise answer_together(interrupt, listed or _given(handles)) from None
 
 
 def _wait(waited: set[AsyncResult], timeout: float | None, return_when: str) -> None:
@@ -61,26 +62,38 @@ def as_completed(handles: AsyncResult | Iterable[AsyncResult], timeout: float | 
     Raises:
         TimeoutError: Not all were done in *timeout* seconds.
     """
-    waited = list(dict.fromkeys(_listed(handles)))
+    listed: Collection[AsyncResult] = ()
     try:
+        listed = waited = list(dict.fromkeys(_listed(handles)))
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for handle in waited:  # their own `add_done_callback` would go through the blocked event loop
             futures.Future.add_done_callback(handle, ended.put)
         deadline = None if timeout is None else time.monotonic() + timeout
         for position in range(len(waited)):
-            for pause in slices(waited[0].attendant, deadline):
-                try:
-                    handle = ended.get(timeout=pause)
-                    break
-                except queue.Empty:
-                    continue
-            else:
+            next_one = _next_of(ended, waited, deadline)
+            if next_one is None:
                 left = len(waited) - position
                 raise TimeoutError(f"{left} of {len(waited)} handles are not done after {timeout:g} s")
-            _finish_view(handle)
-            yield handle  # not inside of the wait: whoever works on it does not wait
+            _finish_view(next_one)
+            yield next_one  # not inside of the wait: whoever works on it does not wait
     except KeyboardInterrupt as interrupt:
-        raise answer_together(interrupt, waited) from None
+        raise answer_together(interrupt, listed or _given(handles)) from None
+
+
+def _next_of(
+    ended: queue.SimpleQueue[AsyncResult], waited: list[AsyncResult], deadline: float | None
+) -> AsyncResult | None:
+    """Wait for one of the handles, which come into *ended* when they end; None: none came in time."""
+    links = {handle.link for handle in waited}
+    for pause in slices(waited[0].attendant, deadline):
+        if len(links) == 1:
+            waited[0].link.wait(lambda: not ended.empty(), pause)
+            pause = 0.0  # noqa: PLW2901 -- it was waited
+        try:
+            return ended.get(timeout=pause)
+        except queue.Empty:
+            continue
+    return None
 
 
 def _listed(handles: AsyncResult | Iterable[AsyncResult]) -> list[AsyncResult]:
@@ -92,6 +105,13 @@ def _listed(handles: AsyncResult | Iterable[AsyncResult]) -> list[AsyncResult]:
         if isinstance(handle, MapResult) and handle.is_stream and not handle.run.counts.closed:
             raise ValueError(f"{handle!r} reads its input as its results are consumed: iterate it, or get() it")
     return listed
+
+
+def _given(handles: AsyncResult | Iterable[AsyncResult]) -> Collection[AsyncResult]:
+    """The handles, when the wait for them ends before they are listed; what an iterator would bring nobody knows."""
+    if isinstance(handles, AsyncResult):
+        return [handles]
+    return handles if isinstance(handles, Collection) else ()
 
 
 def _finish_view(handle: AsyncResult) -> None:

@@ -38,7 +38,7 @@ class _Submission(msgspec.Struct, kw_only=True):
 
 
 class Submissions:
-    """Submissions of one connection. The I/O thread tells what the broker says; anybody may hand over."""
+    """Submissions of one connection. Whoever reads tells what the broker says; anybody may hand over."""
 
     def __init__(self, *, timeout_s: float) -> None:
         """Offer items to a full broker for *timeout_s* seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -12,6 +12,7 @@ from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult, Stream
@@ -86,6 +87,7 @@ class Submitter:
         self._app = app
         self._options = check_options(options)
 
+    @handed_over
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``fn(*args, **kwargs)`` on a worker; the handle comes back at once.
 
@@ -99,13 +101,14 @@ class Submitter:
         """
         return self.submit_as(AsyncResult, fn, *args, **kwargs)
 
+    @handed_over
     def submit_as(self, kind: Callable[..., Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:
         """`submit` with a handle of another *kind*: a class, or what makes one from the arguments of `AsyncResult`."""
         return self.submit_item(kind, fn, *_as_item(args, kwargs))
 
     def submit_item(self, kind: Callable[..., Handle], fn: Callable[..., Any], call: Call, argument: Any) -> Handle:
         """`submit` with its arguments as one item, of which *call* says how it becomes arguments."""
-        link, broker = self._app.connection()
+        _, broker = connection = self._app.connection()
         spec, body = self._pack(fn, call, broker)
         try:
             blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
@@ -113,22 +116,17 @@ class Submitter:
             from nbqueue.wire.blame import refusal_of_arguments  # looks into values, which only this case needs
 
             raise refusal_of_arguments(*_arguments(call, argument)) or error from None
-        run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
-        handle = kind(run, link, broker.blobs, attendant=self._app.display)
-        kept = _keep(run, blocks)
-        handle.retry_with(
-            lambda _, override: self.changed(override).submit_item(kind, fn, call, *kept.values([0], broker.blobs))
+        return begin_one(
+            connection,
+            self._app.display,
+            kind,
+            spec,
+            body,
+            blocks,
+            lambda argument, override: self.changed(override).submit_item(kind, fn, call, argument),
         )
-        self._app.display.follow(handle)
-        try:
-            link.submit(spec, body, blocks, closed=True, follower=handle)
-            if NEST.is_slot:
-                link.wait_until_accepted(run)  # its slot is lent when the task waits for it: it must come first there
-            return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
-        except KeyboardInterrupt:
-            handle.revoke()
-            raise
 
+    @handed_over
     @shows(DEFAULTS)
     def map(
         self,
@@ -198,6 +196,7 @@ class Submitter:
             **task_options,
         )
 
+    @handed_over
     @shows(MAP_DEFAULTS, DEFAULTS)
     def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], /, **options: Any) -> MapResult:
         """`map` for items that are tuples of arguments: ``fn(*item)``.
@@ -206,8 +205,9 @@ class Submitter:
         """
         return self._map(fn, iterable, "star", **options)
 
+    @handed_over
     @shows({**MAP_DEFAULTS, "buffersize": IMAP_BUFFERSIZE}, DEFAULTS)
-    def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+    def imap(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Stream:
         """Results in input order; the input may be endless.
 
         It is read as the results are consumed. Takes the keywords of `map`; ``buffersize`` (default 10,000) bounds how
@@ -215,8 +215,9 @@ class Submitter:
         """
         return Stream(self.map(fn, *iterables, **{"buffersize": IMAP_BUFFERSIZE, **options}))
 
+    @handed_over
     @shows({**MAP_DEFAULTS, "buffersize": IMAP_BUFFERSIZE, "ordered": False}, DEFAULTS)
-    def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+    def imap_unordered(self, fn: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Stream:
         """`imap` in the order in which items end."""
         return self.imap(fn, *iterables, ordered=False, **options)
 
@@ -244,7 +245,7 @@ class Submitter:
                 link.wait_until_accepted(run)
             else:
                 feeder.top_up(0)
-            return handle  # noqa: TRY300 -- until it is handed over, an interrupt is ours to answer
+            return handle  # noqa: TRY300 -- an interrupt that falls before it is ours to answer
         except KeyboardInterrupt:  # nobody will get the handle
             feeder.give_up()
             raise
@@ -253,6 +254,7 @@ class Submitter:
         """The same with other options."""
         return Submitter(self._app, {**self._options, **override})
 
+    @handed_over
     def map_again(
         self, former: AsyncResult, fn: Callable[..., Any], call: Call, how: MapOptions, kept: KeptArguments
     ) -> MapResult:
@@ -297,6 +299,28 @@ class Submitter:
         )
         parent = NEST.parent()
         return spec if parent is None else nested(spec, parent), body
+
+
+def begin_one(
+    connection: tuple[Link, Broker],
+    display: Display,
+    kind: Callable[..., Handle],
+    spec: RunSpec,
+    body: bytes,
+    blocks: Sequence[Block],
+    again: Callable[[Any, dict[str, Any]], AsyncResult],
+) -> Handle:
+    """Submit a run of one item, whose handle is of this *kind*; *again* does it with its argument and other options."""
+    link, broker = connection
+    run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
+    handle = kind(run, link, broker.blobs, attendant=display)
+    kept = _keep(run, blocks)
+    handle.retry_with(lambda _, override: again(kept.values([0], broker.blobs)[0], override))
+    display.follow(handle)
+    link.submit(spec, body, blocks, closed=True, follower=handle)
+    if NEST.is_slot:
+        link.wait_until_accepted(run)  # its slot is lent when the task waits for it: it must come first there
+    return handle
 
 
 def nested(spec: RunSpec, parent: Parent) -> RunSpec:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from nbqueue.client.held_back import handed_over
 from nbqueue.client.keywords import shows
 from nbqueue.client.map_result import MapResult
-from nbqueue.client.options import DEFAULTS, MAP_DEFAULTS, check_options
+from nbqueue.client.options import DEFAULTS, MAP_DEFAULTS, check_options, timing
 from nbqueue.client.result import AsyncResult
 from nbqueue.client.submitter import Submitter
 
@@ -36,10 +37,12 @@ class Task:
         """Call the function here and now, as if it were no task."""
         return self._fn(*args, **kwargs)
 
+    @handed_over
     def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``task(*args, **kwargs)`` on a worker; the handle comes back at once."""
         return self._with({}).submit(self._fn, *args, **kwargs)
 
+    @handed_over
     @shows(DEFAULTS)
     def apply_async(
         self,
@@ -65,20 +68,16 @@ class Task:
             TypeError: There is no such option.
             ValueError: Both *countdown* and *eta* are given, or *expires* has passed.
         """
-        if countdown is not None and eta is not None:
-            raise ValueError("give countdown or eta, not both")
-        timing: dict[str, Any] = {}
-        if eta is not None or countdown is not None:
-            timing["countdown"] = max(0.0, _seconds_until(eta)) if eta is not None else countdown
-        if expires is not None:
-            timing["expires"] = _seconds_until(expires) if isinstance(expires, datetime) else expires
-        return self._with({**task_options, **timing}).submit(self._fn, *args, **(kwargs or {}))
+        options = {**task_options, **timing(countdown=countdown, eta=eta, expires=expires)}
+        return self._with(options).submit(self._fn, *args, **(kwargs or {}))
 
+    @handed_over
     @shows(MAP_DEFAULTS, DEFAULTS)
     def map(self, *iterables: Iterable[Any], **keywords: Any) -> MapResult:
         """Run the task over items; takes the keywords of `nbqueue.map`."""
         return self._with({}).map(self._fn, *iterables, **keywords)
 
+    @handed_over
     @shows(MAP_DEFAULTS, DEFAULTS)
     def starmap(self, iterable: Iterable[Iterable[Any]], /, **keywords: Any) -> MapResult:
         """`map` for items that are tuples of arguments."""
@@ -148,10 +147,12 @@ class Signature:
             immutable=self.immutable,
         )
 
+    @handed_over
     def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """Make the call on a worker, with these arguments before its own."""
         return self.apply_async(args, kwargs)
 
+    @handed_over
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult:
@@ -172,8 +173,3 @@ class Signature:
     def __repr__(self) -> str:
         arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         return f"{getattr(self.task, '__name__', 'task')}({', '.join(arguments)})"
-
-
-def _seconds_until(moment: datetime) -> float:
-    """Seconds from now; a moment without a time zone is local time."""
-    return (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()

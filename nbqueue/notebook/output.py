@@ -60,7 +60,7 @@ def printer(run_id: str) -> Printer:
 
 
 class CellOutput:
-    """The output of one task, in one cell. Called by the I/O thread."""
+    """The output of one task, in one cell. Called by whoever reads the news."""
 
     def __init__(self, shell: Any, run_id: str) -> None:
         self._kernel = shell.kernel

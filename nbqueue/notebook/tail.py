@@ -38,7 +38,7 @@ class TailLine(msgspec.Struct, frozen=True):
 
 
 class Tail:
-    """Follows what the tasks of a run print. Written by the I/O thread, read by the painter."""
+    """Follows what the tasks of a run print. Written by whoever reads the news, read by the painter."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

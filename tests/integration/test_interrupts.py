@@ -85,13 +85,15 @@ def test_nonsense_for_on_interrupt_is_refused(app):
         app.map(abs, [1], on_interrupt="stop")
 
 
-@pytest.mark.timeout(200)
+SCRIPT_OF_TRIALS = Path(__file__).with_name("interrupted_script.py")
+
+
+@pytest.mark.timeout(100)
 def test_after_200_interrupts_at_random_moments_nothing_runs_on_and_all_works(hub):
     # Given a script that waits in all ways
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    script = Path(__file__).with_name("interrupted_script.py")
-    process = hub.start(sys.executable, str(script), "200")
+    process = hub.start(sys.executable, str(SCRIPT_OF_TRIALS), "200")
 
     # When it is interrupted at random moments: while it submits, in the middle of things, or when it has long waited
     for line in process.stdout:
@@ -104,3 +106,16 @@ def test_after_200_interrupts_at_random_moments_nothing_runs_on_and_all_works(hu
     # Then each time what it waited for has ended soon, and the next task works
     assert "" == errors, f"seed {seed}"
     assert 0 == process.returncode
+
+
+@pytest.mark.timeout(200)
+def test_after_200_interrupts_at_random_points_of_our_code_nothing_runs_on_and_all_works(hub):
+    # Given a script that waits in all ways
+    seed = random.randrange(2**32)
+
+    # When it is interrupted wherever Python may interrupt it, from its first instruction in nbqueue until it waits
+    ended = hub.run(sys.executable, str(SCRIPT_OF_TRIALS), "200", str(seed), timeout_s=180.0)
+
+    # Then each time what it waited for has ended soon, and the next task works
+    assert "done\n" == ended.stdout
+    assert "" == ended.stderr, f"seed {seed}"
