@@ -19,7 +19,7 @@ class Listener(Protocol):
     """Shows output while it comes."""
 
     def take(self, events: Sequence[OutputEvent]) -> None:
-        """The next events, in order, a `Gap` where some are missing. Called by whoever reads the news: must not block."""
+        """The next events, in order, a `Gap` where some are missing. Called by who reads the news: must not block."""
 
     def settle(self) -> None:
         """Return when all that was taken is shown, or soon. Called by whoever has waited for the end of the run."""
