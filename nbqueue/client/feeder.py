@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 from nbqueue.client.again import KeptArguments
-from nbqueue.client.held_back import LetThrough
 from nbqueue.client.link import Link
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS
@@ -82,11 +81,10 @@ class Feeder:
     def _feed(self, items: Iterable[Any]) -> None:
         folder = self._run.run_id.hex()
         try:
-            with LetThrough():  # what reads its input is the user's own code
-                for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
-                    self._hand_over(block)
-                    if self._is_stopped:
-                        break
+            for block in pack_blocks(items, start=self._fed, blobs=self._blobs, folder=folder):
+                self._hand_over(block)
+                if self._is_stopped:
+                    break
         except BaseException:
             self.give_up()
             raise

@@ -20,6 +20,13 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 _SIGINT = int(signal.SIGINT)
 
 
+class Revocable(Protocol):
+    """Work that was begun."""
+
+    def revoke(self) -> Any:
+        """Stop it."""
+
+
 class _Notes:
     """What the main thread holds back, which alone hears of interrupts.
 
@@ -30,8 +37,8 @@ class _Notes:
         self.handler: Any = None  #: who is to hear of interrupts, which are held back; None: they are not
         self.has_come = False
         self.wake: Callable[[], None] | None = None  #: ends the wait that goes on
-        self.handovers = 0  #: calls that may hold back what comes before their caller has the handle
-        self.is_handover = False  #: one of them does
+        self.handovers = 0  #: calls that begin work, one within the other
+        self.begun: list[Revocable] = []  #: what they have begun
         self._main_thread = threading.main_thread().ident
 
     @property
@@ -73,7 +80,7 @@ class _Notes:
     def become_child(self) -> None:
         """A fork that another thread has made meanwhile has nobody who would ever let go."""
         self._main_thread = threading.get_ident()
-        self.has_come, self.wake, self.handovers = False, None, 0
+        self.has_come, self.wake, self.handovers, self.begun = False, None, 0, []
         self.release()
 
 
@@ -116,29 +123,7 @@ class HeldBack:
             _NOTES.wake = wake
 
 
-class LetThrough:
-    """While this is open, interrupts are heard at once, though somebody above holds them back: for the user's code."""
-
-    __slots__ = ("_is_held",)
-
-    def __enter__(self) -> None:
-        self._is_held = _NOTES.is_mine and _NOTES.handler is not None
-        if self._is_held:
-            _NOTES.release()
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._is_held:
-            _NOTES.hold()
-
-
 Parameters = ParamSpec("Parameters")
-
-
-class Revocable(Protocol):
-    """Work that was begun."""
-
-    def revoke(self) -> Any:
-        """Stop it."""
 
 
 Handle = TypeVar("Handle", bound=Revocable)
@@ -148,33 +133,34 @@ def handed_over(begin: Callable[Parameters, Handle]) -> Callable[Parameters, Han
     """Let a function that begins work return its handle, or raise `KeyboardInterrupt` and leave nothing running.
 
     Without it, an interrupt that falls behind the submit, and before the caller has the handle, would leave work that
-    nobody can stop. What it does up to `hold_back` can be interrupted as usual.
+    nobody can stop. Such functions may call each other; the outermost one counts.
     """
 
     @functools.wraps(begin)
     def begin_or_leave(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Handle:
         if not _NOTES.is_mine:
             return begin(*args, **kwargs)
-        handle = None
+        if not _NOTES.handovers:
+            _NOTES.begun = []
         try:
             _NOTES.handovers += 1
             try:  # no context manager: an interrupt that falls into the beginning of its exit would leave the count
                 handle = begin(*args, **kwargs)
             finally:
                 _NOTES.handovers -= 1
-                if not _NOTES.handovers and _NOTES.is_handover:
-                    _NOTES.is_handover = False
-                    _NOTES.release()
+            if not _NOTES.handovers:
+                _NOTES.begun = []
             return handle  # noqa: TRY300 -- an interrupt that falls before it is ours to answer, too
         except KeyboardInterrupt:
-            if handle is not None:
-                handle.revoke()
+            begun, _NOTES.begun = _NOTES.begun, []
+            for work in begun:
+                work.revoke()
             raise
 
     return begin_or_leave
 
 
-def hold_back() -> None:
-    """Work begins: hold interrupts back until the function around, which `handed_over` has made, has returned."""
-    if _NOTES.is_mine and _NOTES.handovers and _NOTES.hold():
-        _NOTES.is_handover = True
+def begins(work: Revocable) -> None:
+    """Tell the function around, which `handed_over` has made, of work that begins now."""
+    if _NOTES.handovers and _NOTES.is_mine:
+        _NOTES.begun.append(work)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from weakref import WeakValueDictionary
 
 from nbqueue.brokers.base import ClientPort
-from nbqueue.client.held_back import HeldBack, hold_back
+from nbqueue.client.held_back import HeldBack
 from nbqueue.client.inquiry import Inquiry
 from nbqueue.client.reading import Reading
 from nbqueue.client.run import ClientRun
@@ -156,7 +156,6 @@ class Link:
             else:
                 self._give_up(follower, self._no_workers)
 
-        hold_back()
         with HeldBack():
             self._followers[spec.run_id] = follower  # first: if the link dies now, it is told so
             self._submissions.add(spec, function, blocks, closed=closed)

@@ -12,7 +12,7 @@ from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
 from nbqueue.client.feeder import Feeder
-from nbqueue.client.held_back import handed_over
+from nbqueue.client.held_back import begins, handed_over
 from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult, Stream
@@ -237,6 +237,7 @@ class Submitter:
         handle = MapResult(run, link, broker.blobs, options=how, feeder=feeder, attendant=self._app.display)
         if kept is not None:
             handle.retry_with(submitter._runner_again(fn, call, how, kept))
+        begins(handle)
         try:
             link.submit(spec, body, [], closed=False, follower=handle)
             handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
@@ -268,6 +269,7 @@ class Submitter:
         run = SecondRun(spec.run_id, spec.label, former=former.run, items=items)
         handle = MapResult(run, link, broker.blobs, options=how, attendant=self._app.display)
         handle.retry_with(self._runner_again(fn, call, how, _keep(run, blocks)))
+        begins(handle)
         link.submit(spec, body, blocks, closed=True, follower=handle)
         handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
         return handle
@@ -317,6 +319,7 @@ def begin_one(
     kept = _keep(run, blocks)
     handle.retry_with(lambda _, override: again(kept.values([0], broker.blobs)[0], override))
     display.follow(handle)
+    begins(handle)
     link.submit(spec, body, blocks, closed=True, follower=handle)
     if NEST.is_slot:
         link.wait_until_accepted(run)  # its slot is lent when the task waits for it: it must come first there

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from nbqueue.client.held_back import HeldBack, LetThrough, handed_over, hold_back
+from nbqueue.client.held_back import HeldBack, begins, handed_over
 
 
 def press():
@@ -129,36 +129,6 @@ def test_a_process_that_ignores_interrupts_goes_on_ignoring_them():
         signal.signal(signal.SIGINT, before)
 
 
-def test_code_of_the_user_is_interrupted_at_once():
-    done = []
-
-    def work():
-        with HeldBack(), LetThrough():
-            press()
-            done.append("not this")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-
-    assert [] == done
-
-
-def test_behind_code_of_the_user_interrupts_are_held_back_again():
-    done = []
-
-    def work():
-        with HeldBack():
-            with LetThrough():
-                pass
-            press()
-            done.append("all of it")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-
-    assert ["all of it"] == done
-
-
 def test_another_thread_neither_hears_nor_holds_back_anything():
     seen = []
 
@@ -180,13 +150,13 @@ def test_another_thread_neither_hears_nor_holds_back_anything():
     assert [False] == seen
 
 
-def test_work_that_was_begun_when_an_interrupt_came_is_revoked():
+def test_work_that_was_begun_when_an_interrupt_comes_is_revoked():
     begun = []
 
     @handed_over
     def begin():
-        hold_back()
         begun.append(Work())
+        begins(begun[0])
         press()
         return begun[0]
 
@@ -196,13 +166,13 @@ def test_work_that_was_begun_when_an_interrupt_came_is_revoked():
     assert begun[0].is_revoked
 
 
-def test_a_call_through_another_call_is_held_back_until_the_outer_one_returns():
+def test_work_of_a_call_within_a_call_is_revoked_until_the_outer_one_has_returned():
     begun = []
 
     @handed_over
     def begin():
-        hold_back()
         begun.append(Work())
+        begins(begun[0])
         return begun[0]
 
     @handed_over
@@ -217,29 +187,37 @@ def test_a_call_through_another_call_is_held_back_until_the_outer_one_returns():
     assert begun[0].is_revoked
 
 
-def test_before_anything_has_begun_an_interrupt_is_heard_at_once():
-    done = []
-
+def test_work_that_was_handed_over_before_goes_on():
     @handed_over
-    def begin():
-        press()
-        done.append("not this")
-        return Work()
+    def begin(is_interrupted):
+        work = Work()
+        begins(work)
+        if is_interrupted:
+            press()
+        return work
 
+    first = begin(is_interrupted=False)
     with pytest.raises(KeyboardInterrupt):
-        begin()
+        begin(is_interrupted=True)
 
-    assert [] == done
+    assert not first.is_revoked
 
 
-def test_a_call_that_nothing_interrupts_returns_its_work():
+def test_work_of_a_call_that_has_failed_is_not_that_of_the_next_one():
+    begun = []
+
     @handed_over
-    def begin():
-        hold_back()
-        return Work()
+    def begin(outcome):
+        begun.append(Work())
+        begins(begun[-1])
+        outcome()
 
-    assert not begin().is_revoked
-    assert signal.default_int_handler is signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError):
+        begin(lambda: 1 / 0)
+    with pytest.raises(KeyboardInterrupt):
+        begin(press)
+
+    assert [False, True] == [work.is_revoked for work in begun]
 
 
 def test_a_fork_by_another_thread_hears_interrupts():
