@@ -18,6 +18,7 @@ from nbqueue.client.kernel import kernel_shell
 from nbqueue.client.keywords import shows
 from nbqueue.client.link import Link
 from nbqueue.client.options import DEFAULTS, Progress, check_options
+from nbqueue.client.output import Prints
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.submitter import Submitter
 from nbqueue.core.named import NamedTask
@@ -40,11 +41,11 @@ class _Display:
 
         return show(handle, progress=progress, desc=desc)
 
-    def follow(self, handle: AsyncResult) -> None:
-        """Show what a single task prints: in the cell that has submitted it, or on the terminal."""
+    def follow(self, prints: Prints) -> None:
+        """Show what single tasks print: in the cell that has submitted them, or on the terminal."""
         from nbqueue.notebook.output import follow
 
-        follow(handle)
+        follow(prints)
 
     @property
     def preparation(self) -> object:

@@ -176,13 +176,14 @@ class Calls(Submitter, ABC):
         """The handle of what was submitted before, by this process or another one.
 
         Args:
-            task_id: Its id, or at least four characters of it, as `inspect` and the cards show them.
+            task_id: Its id, or at least four characters of it, as `inspect` and the cards show them. ``"ID.7"`` is item 7
+                of a map, as `current_task().id` has it.
 
         Returns:
             A `MapResult` if it has several items. Its results stay with the broker when the handle goes.
 
         Raises:
-            UnknownTask: The broker knows no such run, or several whose ids begin like this.
+            UnknownTask: The broker knows no such run, or several whose ids begin like this, or there is no such item.
         """
         link, broker = self.connection()
         from nbqueue.client.attach import attach

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from nbqueue.client.held_back import HeldBack
 from nbqueue.client.options import OnInterrupt
-from nbqueue.client.run import ClientRun
+from nbqueue.client.run import SeenRun
 
 #: A revoke that was asked for by an interrupt is waited for so long.
 GRACE_S = 2.0
@@ -23,7 +23,9 @@ GRACE_S = 2.0
 class Waited(Protocol):
     """What of a handle is needed to answer for it."""
 
-    run: ClientRun
+    @property
+    def run(self) -> SeenRun:
+        """What is waited for."""
 
     @property
     def interrupts(self) -> Interrupts:
@@ -104,11 +106,11 @@ def _is_answered(interrupt: KeyboardInterrupt) -> bool:
     return before
 
 
-def _name(run: ClientRun) -> str:
+def _name(run: SeenRun) -> str:
     return f"{run.label!r} ({run.run_id.hex()[:8]})"
 
 
-def _done(run: ClientRun) -> str:
+def _done(run: SeenRun) -> str:
     counts = run.counts
     if counts.total == 1:
         return "it had not ended" if not counts.done else "it is done"

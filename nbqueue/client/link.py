@@ -15,14 +15,17 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from nbqueue.brokers.base import ClientPort
+from nbqueue.client.bundles import ENOUGH_RUNS, PATIENCE_S, Bundle, Bundles, Recipe
+from nbqueue.client.condition import Condition
 from nbqueue.client.held_back import HeldBack
 from nbqueue.client.inquiry import Inquiry
+from nbqueue.client.items import OneItem
 from nbqueue.client.reading import Reading
-from nbqueue.client.run import ClientRun
+from nbqueue.client.run import ClientRun, Learner, Told
 from nbqueue.client.submissions import Standing, Submissions
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
 from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
@@ -44,6 +47,7 @@ from nbqueue.wire.messages import (
     WereAsked,
     WorkersStarted,
 )
+from nbqueue.wire.payload import pack_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +66,23 @@ ACK_OUTPUT_BYTES = OUTPUT_WINDOW_BYTES // 4
 FULL_RETRY_S = 0.1
 
 Command = Callable[[ClientPort], None]
+Handle = TypeVar("Handle")
 
 
-class Follower(Protocol):
-    """A handle, as whoever reads the news sees it."""
+class Nobody:
+    """Stands for a handle where a run is followed for its news alone."""
 
-    run: ClientRun
-
-    @property
-    def calls_back(self) -> bool:
-        """Whether `on_over` runs code of the user, so that only the I/O thread may call it."""
+    calls_back = False
 
     def on_over(self) -> None:
-        """The run is over, one way or the other."""
+        """Whoever waits looks at the run."""
+
+
+class _Followed(NamedTuple):
+    """A run that goes on, and who is told of its end."""
+
+    run: ClientRun
+    handle: Told
 
 
 class _HandleRef(weakref.ref[Any]):
@@ -107,7 +115,7 @@ class Link:
         self._commands: deque[Command] = deque()
         self._handles: dict[bytes, _HandleRef] = {}
         self._forgotten: deque[_HandleRef] = deque()
-        self._followers: dict[bytes, Follower] = {}
+        self._followed: dict[bytes, _Followed] = {}
         self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
         self._submissions = Submissions(timeout_s=submit_timeout_s)
         self._inspections: deque[Future[Inspected]] = deque()
@@ -120,10 +128,13 @@ class Link:
         self._acked_entries = self._acked_bytes = self._acked_output = 0
         self._pinged_at = self._reread_at = time.monotonic()
         self._is_closing = False
-        self._ended: deque[Follower] = deque()  # runs of which the I/O thread is to say that they are over
+        self._ended: deque[Told] = deque()  # runs of which the I/O thread is to say that they are over
         self._using_port = threading.Lock()  # `submit_now` excepted
         self._taker = 0  # the thread that takes in what has arrived
         self._reading = Reading(port, self._take_in)
+        self._bundles = Bundles()
+        self._open_bundles: list[Bundle] = []  # to be sent soon; of the I/O thread alone
+        self.condition = Condition()  #: of all its handles
         self.error: BaseException | None = None  #: why the link is dead, if it is
         self.pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name="nbqueue-io", daemon=True)
@@ -141,7 +152,14 @@ class Link:
         return self._reading.wait(is_reached, timeout_s)
 
     def submit(
-        self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool, follower: Follower
+        self,
+        spec: RunSpec,
+        function: bytes,
+        blocks: Sequence[Block],
+        *,
+        closed: bool,
+        run: ClientRun,
+        handle: Told,
     ) -> None:
         """Hand over a run; waits while too much is on its way.
 
@@ -149,22 +167,60 @@ class Link:
             BrokerUnavailable: The broker is gone.
         """
         self._reserve(blocks)
+        followed = _Followed(run, handle)
 
         def command(port: ClientPort) -> None:
             if self._no_workers is None:
                 port.submit(spec, function=function, blocks=blocks, closed=closed)
             else:
-                self._give_up(follower, self._no_workers)
+                self._give_up(followed, self._no_workers)
 
         with HeldBack():
-            self._followers[spec.run_id] = follower  # first: if the link dies now, it is told so
+            self._followed[spec.run_id] = followed  # first: if the link dies now, it is told so
             self._submissions.add(spec, function, blocks, closed=closed)
             if not self._may_pass_the_thread() or not self._port.submit_now(
                 spec, function=function, blocks=blocks, closed=closed
             ):
                 self._enqueue(command)
-            elif self.error is not None:  # the thread ended in this moment, and may not have seen the follower
+            elif self.error is not None:  # the thread ended in this moment, and may not have seen the run
                 raise self.error
+
+    def learner(self, function: bytes) -> Learner:
+        """Learns from runs of a function whether its tasks may travel together."""
+        return self._bundles.habit(function)
+
+    def bundles(self, recipe: Recipe, argument: Any) -> bool:
+        """Whether a task should travel with others: see `bundles`."""
+        return len(self._followed) >= ENOUGH_RUNS and self._bundles.may_join(recipe, argument)
+
+    def join_bundle(
+        self,
+        recipe: Recipe,
+        argument: Any,
+        *,
+        occasion: object,
+        make_handle: Callable[[OneItem], Handle],
+        again: Callable[[Any, dict[str, Any]], Any],
+        follow: Callable[[Bundle], None],
+    ) -> Handle:
+        """Hand over a task that travels with others; see `Bundles.join`.
+
+        *follow* is called with a new bundle, whose output is to be shown. Waits and raises as `submit` does.
+        """
+        self._submissions.wait_for_room(wait=not self.is_own_thread)
+
+        def begin(bundle: Bundle) -> None:
+            follow(bundle)
+            self._followed[bundle.run_id] = _Followed(bundle, Nobody())
+            self.watch(bundle, bundle.run_id)
+            self._enqueue(lambda port: self._open_bundles.append(bundle))
+
+        handle: Handle = self._bundles.join(
+            recipe, argument, occasion=occasion, make_handle=make_handle, again=again, begin=begin
+        )
+        if self.error is not None:  # the thread ended in this moment, and may not have seen the bundle
+            raise self.error
+        return handle
 
     def feed(self, run_id: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
         """Hand over more items; waits while too much is on its way. Raises as `submit` does."""
@@ -178,25 +234,53 @@ class Link:
 
     def revoke(self, run_id: bytes, start: int, stop: int, manner: Manner = GENTLY) -> None:
         """Stop items of a run."""
-        self._enqueue(lambda port: port.revoke(run_id, start=start, stop=stop, manner=manner))
-
-    def follow(self, follower: Follower, *, cursor: int) -> None:
-        """Follow a run that was submitted elsewhere, from this entry of its log on, or from its end."""
 
         def command(port: ClientPort) -> None:
-            self._followers[follower.run.run_id] = follower
-            port.attach(follower.run.run_id, cursor=cursor)
+            self._send_bundles(run_id)
+            port.revoke(run_id, start=start, stop=stop, manner=manner)
 
         self._enqueue(command)
 
-    def follower(self, run_id: bytes) -> Follower | None:
-        """Who follows a run that goes on, if anybody does here."""
-        return self._followers.get(run_id)
+    def follow(self, run: ClientRun, handle: Told, *, cursor: int) -> None:
+        """Follow a run that was submitted elsewhere, from this entry of its log on, or from its end."""
+
+        def command(port: ClientPort) -> None:
+            self._followed[run.run_id] = _Followed(run, handle)
+            port.attach(run.run_id, cursor=cursor)
+
+        self._enqueue(command)
+
+    def tell_too(self, run: ClientRun, handle: Told) -> None:
+        """One handle more of a run that is followed here for its news or its items."""
+
+        def command(port: ClientPort) -> None:
+            if run.run_id in self._followed:
+                self._followed[run.run_id] = _Followed(run, handle)
+            else:
+                self._end(handle)  # it is over
+
+        self._enqueue(command)
+
+    def join(self, run: ClientRun, item: OneItem, handle: Told) -> None:
+        """An item of a run has a handle of its own from now on."""
+
+        def command(port: ClientPort) -> None:
+            item.join(handle)
+            run.end_known(item)
+            for ended in run.take_ended():
+                self._end(ended)
+
+        self._enqueue(command)
+
+    def follower(self, run_id: bytes) -> Told | None:
+        """Who is told of the end of a run that goes on, if anybody is here."""
+        followed = self._followed.get(run_id)
+        return None if followed is None else followed.handle
 
     def followed(self, run_id: bytes) -> ClientRun | None:
         """A run that goes on and is followed already."""
-        follower = self._followers.get(run_id)
-        return None if follower is None else follower.run
+        followed = self._followed.get(run_id)
+        return None if followed is None else followed.run
 
     def watch(self, handle: Any, run_id: bytes) -> None:
         """The run's results are wanted as long as there is its handle."""
@@ -305,6 +389,7 @@ class Link:
             while self.error is None and not (self._is_closing and not self._commands):
                 with self._using_port:
                     self._run_commands()
+                    self._send_bundles()
                     self._look_at_the_clock()
                     self._port.flush()
                 self._say_what_is_over()
@@ -327,6 +412,8 @@ class Link:
     def _patience_s(self) -> float:
         if self._commands:
             return 0.0
+        if self._open_bundles:
+            return PATIENCE_S
         return FULL_RETRY_S if self._submissions.has_refused else PING_S / 2
 
     def _run_commands(self) -> None:
@@ -336,6 +423,30 @@ class Link:
             self._commands.popleft()(self._port)
         if self._forgotten and (has_news or len(self._forgotten) >= FORGET_RUNS):
             self._forget()
+
+    def _send_bundles(self, run_id: bytes = b"") -> None:
+        """Those that are full, or have waited long enough, and all if there is little else under way; and this one."""
+        if not self._open_bundles:
+            return
+        oldest = time.monotonic() - PATIENCE_S
+        is_idle = self._is_closing or len(self._followed) - len(self._open_bundles) < ENOUGH_RUNS
+        waiting, self._open_bundles = self._open_bundles, []
+        for bundle in waiting:
+            if is_idle or bundle.is_full or bundle.started_at <= oldest or bundle.run_id == run_id:
+                self._send_bundle(bundle)
+            else:
+                self._open_bundles.append(bundle)
+
+    def _send_bundle(self, bundle: Bundle) -> None:
+        arguments = self._bundles.close(bundle)
+        spec, function = bundle.spec, bundle.recipe.body
+        blocks = list(pack_blocks(arguments, start=0, blobs=None, folder=""))
+        self._submissions.reserve(blocks, wait=False)
+        self._submissions.add(spec, function, blocks, closed=True)
+        if self._no_workers is None:
+            self._port.submit(spec, function=function, blocks=blocks, closed=True)
+        else:
+            self._give_up(_Followed(bundle, Nobody()), self._no_workers)
 
     def _forget(self) -> None:
         gone = [self._forgotten.popleft().run_id for _ in range(len(self._forgotten))]
@@ -400,28 +511,31 @@ class Link:
     def _take_note(self, note: Note) -> None:
         self._received_entries += len(note.entries)
         self._received_bytes += sum(len(entry.payload) for entry in note.entries)
-        follower = self._followers.get(note.run_id)
-        if follower is None:
+        followed = self._followed.get(note.run_id)
+        if followed is None:
             self._take_late(note)
             return
+        run = followed.run
         if not note.known:
-            self._give_up(follower, UnknownTask(f"the broker no longer knows the run {note.run_id.hex()[:8]}"))
+            self._give_up(followed, UnknownTask(f"the broker no longer knows the run {note.run_id.hex()[:8]}"))
             return
-        follower.run.fold(note)
-        if follower.run.is_finished:
-            del self._followers[note.run_id]
+        run.fold(note)
+        for handle in run.take_ended():
+            self._end(handle)
+        if run.is_finished:
+            del self._followed[note.run_id]
             self._submissions.drop(note.run_id)
-            if not follower.run.output.is_complete:
-                self._late[note.run_id] = follower.run
-            self._end(follower)
+            if not run.output.is_complete:
+                self._late[note.run_id] = run
+            self._end(followed.handle)
 
-    def _end(self, follower: Follower) -> None:
+    def _end(self, handle: Told) -> None:
         """Say that its run is over; code of the user is called by the I/O thread, which holds up nobody."""
-        if follower.calls_back:
-            self._ended.append(follower)
+        if handle.calls_back:
+            self._ended.append(handle)
             self._reading.bell.ring()
             return
-        follower.on_over()
+        handle.on_over()
         if not self._taker:  # else whoever reads is about to look
             self._reading.tell()
 
@@ -434,35 +548,37 @@ class Link:
 
     def _take_output(self, note: OutputNote) -> None:
         self._received_output += note.size_bytes
-        follower = self._followers.get(note.run_id)
-        run = self._late.get(note.run_id) if follower is None else follower.run
+        followed = self._followed.get(note.run_id)
+        run = self._late.get(note.run_id) if followed is None else followed.run
         if run is None:
             return
         run.output.fold(note)
         if run.output.is_complete:
             self._late.pop(note.run_id, None)
 
-    def _give_up(self, follower: Follower, error: BaseException) -> None:
-        run_id = follower.run.run_id
-        self._followers.pop(run_id, None)
+    def _give_up(self, followed: _Followed, error: BaseException) -> None:
+        run_id = followed.run.run_id
+        self._followed.pop(run_id, None)
         self._submissions.drop(run_id)
-        follower.run.fail(error)
-        self._end(follower)
+        self._fail(followed, error)
+
+    def _fail(self, followed: _Followed, error: BaseException) -> None:
+        followed.run.fail(error)
+        for handle in (*followed.run.take_ended(), followed.handle):
+            self._end(handle)
 
     def _take_receipt(self, receipt: Receipt) -> None:
-        follower = self._followers.get(receipt.run_id)
-        if follower is not None:
-            follower.run.slots = max(follower.run.slots, receipt.slots)
+        followed = self._followed.get(receipt.run_id)
+        if followed is not None:
+            followed.run.slots = max(followed.run.slots, receipt.slots)
         standing = self._submissions.take(receipt, time.monotonic())
-        if follower is None:
-            return
-        if standing is Standing.TURNED_AWAY:
+        if followed is not None and standing is Standing.TURNED_AWAY:
             error = QueueFull(
-                f"the broker had no room for {follower.run.label!r} during {self._submit_timeout_s:g} s: "
+                f"the broker had no room for {followed.run.label!r} during {self._submit_timeout_s:g} s: "
                 "wait for other work to finish, or use buffersize="
             )
             self._port.revoke(receipt.run_id, start=0, stop=ALL_ITEMS)
-            self._give_up(follower, error)
+            self._give_up(followed, error)
 
     def _take_workers(self, request: int, slots: int, error: str) -> None:
         answer = self._starts.pop(request, None)
@@ -490,7 +606,7 @@ class Link:
             self._submissions.offer_again(self._port)
 
     def _reread(self, now: float) -> None:
-        runs = [*(follower.run for follower in list(self._followers.values())), *self._late.values()]
+        runs = [*(followed.run for followed in list(self._followed.values())), *self._late.values()]
         silent = [run for run in runs if now - run.heard_at > REREAD_S]
         for run in silent[:REREAD_RUNS]:
             run.heard_at = now
@@ -504,9 +620,9 @@ class Link:
 
     def _give_up_all(self, error: BaseException) -> None:
         """No worker is connected and none can be started: say so to everybody who waits, instead of for ever."""
-        for follower in list(self._followers.values()):
-            self._port.revoke(follower.run.run_id, start=0, stop=ALL_ITEMS)
-            self._give_up(follower, error)
+        for followed in list(self._followed.values()):
+            self._port.revoke(followed.run.run_id, start=0, stop=ALL_ITEMS)
+            self._give_up(followed, error)
 
     def _die(self, error: BaseException) -> None:
         """The link is dead: whoever waits is told so."""
@@ -517,10 +633,9 @@ class Link:
             error = BrokerUnavailable(f"the I/O thread failed: {error!r}")
         self.error = error
         self._submissions.fail(error)
-        for follower in list(self._followers.values()):
-            follower.run.fail(error)
-            self._end(follower)
-        self._followers.clear()
+        for followed in list(self._followed.values()):
+            self._fail(followed, error)
+        self._followed.clear()
         for run in self._late.values():
             run.output.give_up()
         answers: list[Future[Any]] = [*self._inspections, *self._starts.values(), *self._purges.values()]

@@ -48,6 +48,8 @@ class MapResult(AsyncResult):
     consumed, and each result can be had once.
     """
 
+    run: ClientRun
+
     def __init__(
         self,
         run: ClientRun,
@@ -393,7 +395,7 @@ class MapResult(AsyncResult):
         counts = self.run.counts
         total = f"{counts.total}" if counts.closed else f"{counts.total}+"
         failed = f", {counts.failed} failed" if counts.failed else ""
-        return f"<MapResult {self.id[:8]} {self.label!r} {self.state} {counts.ended}/{total}{failed}>"
+        return f"<MapResult {self._short_id} {self.label!r} {self.state} {counts.ended}/{total}{failed}>"
 
 
 class Stream:

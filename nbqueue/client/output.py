@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,39 @@ class Printed(NamedTuple):
 
     stdout: str
     stderr: str
+
+
+class Prints(Protocol):
+    """What prints."""
+
+    @property
+    def id(self) -> str:
+        """What it is known by."""
+
+    def print_to(self, listener: Listener) -> None:
+        """Where its output is shown while it comes."""
+
+
+class Output(Protocol):
+    """What a run has printed, or a part of it."""
+
+    def listen(self, listener: Listener) -> None:
+        """From now on, and from the beginning, show it there, too."""
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Show it there no more."""
+
+    def settle(self) -> None:
+        """Wait a moment for what is still on its way, if the run is over."""
+
+    def finish_showing(self) -> None:
+        """Wait a moment for the listeners, if there are any and anything to show."""
+
+    def text(self, stream: str, item: int | None = None) -> str:
+        """What was written to *stream*."""
+
+    def lines(self, item: int | None = None, *, follow: bool) -> Iterator[str]:
+        """Lines of both streams, in order; *follow*: until the run is over."""
 
 
 class RunOutput:
@@ -179,7 +213,10 @@ def _text_of(event: OutputEvent, stream: str) -> str:
 class HasOutput:
     """The part of a handle that tells what its tasks print."""
 
-    _output: RunOutput
+    @property
+    @abstractmethod
+    def _output(self) -> Output:
+        """Its output."""
 
     @property
     def stdout(self) -> str:

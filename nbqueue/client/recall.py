@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from nbqueue.client.link import Link
+from nbqueue.client.link import Link, Nobody
 from nbqueue.client.revoking import RevokeReport, report
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS, Note
+from nbqueue.core.progress import Counts
 from nbqueue.core.task import Manner
 from nbqueue.errors import BrokerUnavailable, UnknownTask
 
@@ -71,31 +72,35 @@ class _Target(NamedTuple):
 
 
 def _find(link: Link, task_id: str) -> _Target:
+    run_id, item = parse_id(link, task_id)
+    run = _follow(link, run_id, cursor=_END if item is None else 0)
+    check_item(item, run.counts)
+    return _Target(run, item)
+
+
+def parse_id(link: Link, task_id: str) -> tuple[bytes, int | None]:
+    """The run that an id names, and the item if it names one of several.
+
+    Raises:
+        UnknownTask: It is none, or the beginning of several.
+    """
     text, _, number = task_id.strip().lower().partition(".")
     if number and not number.isdigit():
         raise UnknownTask(f"{task_id!r} is no id of a task: behind the dot stands the number of an item")
-    run = _follow(link, full_id(link, text), cursor=0 if number else _END)
-    if number and run.counts.closed and int(number) >= run.counts.total:
-        raise UnknownTask(f"{task_id!r} is no id of a task: the run has {run.counts.total} items")
-    return _Target(run, int(number) if number else None)
+    return full_id(link, text), int(number) if number else None
 
 
-class _Watcher:
-    """Follows a run for its news alone."""
-
-    def __init__(self, run: ClientRun) -> None:
-        self.run = run
-
-    calls_back = False
-
-    def on_over(self) -> None:
-        """Whoever waits looks at the run."""
+def check_item(item: int | None, counts: Counts) -> None:
+    """Raise `UnknownTask` if the run has no such item."""
+    if item is not None and counts.closed and item >= counts.total:
+        raise UnknownTask(f"there is no item {item}: the run has {counts.total}")
 
 
 class _WatchedRun(ClientRun):
     """A run that was submitted elsewhere."""
 
     is_known = False
+    is_from_its_begin = False
 
     def fold(self, note: Note) -> None:
         """The first news says that there is such a run, and where its log was joined."""
@@ -129,7 +134,7 @@ def _follow(link: Link, run_id: bytes, *, cursor: int) -> ClientRun:
     if run is not None:
         return run
     watched = _WatchedRun(run_id, run_id.hex()[:8])
-    link.follow(_Watcher(watched), cursor=cursor)
+    link.follow(watched, Nobody(), cursor=cursor)
     if not link.wait(lambda: watched.is_known or watched.error is not None, ANSWER_TIMEOUT_S):
         raise BrokerUnavailable("the broker does not answer")
     if watched.error is not None:

@@ -9,15 +9,14 @@ from concurrent.futures import Future
 from typing import Any, NoReturn, Protocol
 
 from nbqueue.client.concerns import CONCERNS
-from nbqueue.client.condition import Condition
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.held_back import handed_over
 from nbqueue.client.interrupts import Interrupts
 from nbqueue.client.link import Link
 from nbqueue.client.options import OnInterrupt
-from nbqueue.client.output import HasOutput, Listener
+from nbqueue.client.output import HasOutput, Listener, Output
 from nbqueue.client.revoking import RevokeReport, how_of, manner, report
-from nbqueue.client.run import ClientRun
+from nbqueue.client.run import SeenRun
 from nbqueue.client.waiting import Attendant, NoAttendant, wait_until
 from nbqueue.core.exchange import ALL_ITEMS
 from nbqueue.core.progress import Counts, RunSnapshot
@@ -25,7 +24,6 @@ from nbqueue.core.states import State
 from nbqueue.core.task import Entry
 from nbqueue.errors import NBQueueError, NotSerializable, TaskExpired, TaskRevoked, WorkerLost
 from nbqueue.wire.blobs import BlobStore
-from nbqueue.wire.payload import PackedValues
 
 #: `Future.cancel` waits this long for the broker's word.
 CANCEL_S = 1.0
@@ -46,13 +44,12 @@ class AsyncResult(Future[Any], HasOutput):
     It is a `concurrent.futures.Future`, so whatever takes one takes it.
 
     Attributes:
-        id: The run's id, in hex.
         label: What cards show.
     """
 
     def __init__(
         self,
-        run: ClientRun,
+        run: SeenRun,
         link: Link,
         blobs: BlobStore | None,
         *,
@@ -60,13 +57,12 @@ class AsyncResult(Future[Any], HasOutput):
         on_interrupt: OnInterrupt = "revoke",
     ) -> None:
         super().__init__()
-        self._condition = Condition()  # instead of the one that `Future` has just made
+        self._condition = link.condition  # instead of the one that `Future` has just made: nobody waits for it
         self.run = run
-        self._output = run.output
-        self.id = run.run_id.hex()
         self.label = run.label
         self._link = link
-        link.watch(self, run.run_id)
+        if run.is_whole:
+            link.watch(self, run.run_id)
         self._blobs = blobs
         self._attendant = attendant or NoAttendant()
         self._interrupts = Interrupts(self._attendant.occasion, on_interrupt)
@@ -78,6 +74,21 @@ class AsyncResult(Future[Any], HasOutput):
         self._retried: AsyncResult | None = None
 
     # -- the result ----------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """What `attach` and `revoke` know it by, in any process."""
+        return self.run.id
+
+    @property
+    def _short_id(self) -> str:
+        """As much of it as people need."""
+        run_id, dot, item = self.run.id.partition(".")
+        return f"{run_id[:8]}{dot}{item}"
+
+    @property
+    def _output(self) -> Output:
+        return self.run.output
 
     @property
     def interrupts(self) -> Interrupts:
@@ -137,9 +148,7 @@ class AsyncResult(Future[Any], HasOutput):
         return None if entry.state is State.SUCCESS else self._error_of(entry, 0)
 
     def _value(self) -> Any:
-        entry = self.run.entry_of(0)
-        assert entry is not None, "a finished run has told of all its items"
-        return PackedValues(entry.payload, self._blobs).get(entry.offset)
+        return self.run.value(0, self._blobs)
 
     def _wait(self, timeout: float | None) -> None:
         """Wait for the end of the run.
@@ -182,8 +191,8 @@ class AsyncResult(Future[Any], HasOutput):
             raise RuntimeError("a done-callback cannot wait for another task: it runs in the thread that would tell it")
         if self._link.pid != os.getpid():
             raise RuntimeError(
-                f"{self!r} belongs to the process of which this one is a fork: nbqueue.attach({self.id[:8]!r}) makes a "
-                "handle here"
+                f"{self!r} belongs to the process of which this one is a fork: "
+                f"nbqueue.attach({self._short_id!r}) makes a handle here"
             )
 
     def _finish_view(self) -> None:
@@ -316,7 +325,8 @@ class AsyncResult(Future[Any], HasOutput):
         began = time.monotonic()
         if not self.run.is_over:
             self._is_revoking = True
-            self._link.revoke(self.run.run_id, 0, ALL_ITEMS, how)
+            for start, stop in self.run.on_broker(0, ALL_ITEMS):
+                self._link.revoke(self.run.run_id, start, stop, how)
             if self._feeder is not None:
                 self._feeder.stop()
         if wait:
@@ -474,7 +484,7 @@ class AsyncResult(Future[Any], HasOutput):
             raise NotImplementedError  # IPython's sign for: take the repr
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id[:8]} {self.label!r} {self.state}>"
+        return f"<{type(self).__name__} {self._short_id} {self.label!r} {self.state}>"
 
 
 def _lost(name: str, reason: str) -> WorkerLost:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from nbqueue.client.run import ClientRun
+from nbqueue.client.run import SeenRun
 from nbqueue.core.states import State
 from nbqueue.core.task import GENTLY, Entry, Manner
 
@@ -85,7 +85,7 @@ def item_index(item: int, total: int) -> int:
     return item % total
 
 
-def report(run: ClientRun, ranges: Sequence[tuple[int, int]] | None = None, *, began: float | None) -> RevokeReport:
+def report(run: SeenRun, ranges: Sequence[tuple[int, int]] | None = None, *, began: float | None) -> RevokeReport:
     """What came of a revoke of these items (None: all) that began at *began* (monotonic; None: nobody waited)."""
     after_s = None if began is None else time.monotonic() - began
     with run.changed:

@@ -63,6 +63,11 @@ class Submissions:
         """
         self._credit.take(*_weight(blocks), wait=wait)
 
+    def wait_for_room(self, *, wait: bool) -> None:
+        """`reserve` for what will be reserved soon, when it is known how much it is."""
+        if self._credit.is_used_up:
+            self._credit.take(0, 0, wait=wait)
+
     def add(self, spec: RunSpec, function: bytes, blocks: Sequence[Block], *, closed: bool) -> None:
         """A run is handed over, for which room was reserved."""
         self._open[spec.run_id] = _Submission(spec=spec, function=function, blocks=deque(blocks), closed=closed)
@@ -131,6 +136,11 @@ class _Credit:
         self._items = 0
         self._bytes = 0
         self._error: BaseException | None = None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether `take` would wait, or raise."""
+        return self._error is not None or self._is_used_up(0, 0)
 
     def take(self, items: int, size: int, *, wait: bool) -> None:
         """See `Submissions.reserve`."""

@@ -11,6 +11,7 @@ import msgspec
 from nbqueue.brokers.base import Broker
 from nbqueue.brokers.nesting import MAX_DEPTH, NEST, Parent
 from nbqueue.client.again import KeptArguments, SecondRun, unsuccessful
+from nbqueue.client.bundles import Recipe
 from nbqueue.client.feeder import Feeder
 from nbqueue.client.held_back import begins, handed_over
 from nbqueue.client.keywords import shows
@@ -27,6 +28,7 @@ from nbqueue.client.options import (
     retry_on,
     task_options,
 )
+from nbqueue.client.output import Prints
 from nbqueue.client.result import AsyncResult, View
 from nbqueue.client.run import ClientRun
 from nbqueue.client.waiting import Attendant, NoAttendant
@@ -49,8 +51,8 @@ class Display(Attendant, Protocol):
     def show(self, handle: AsyncResult, *, progress: Progress, desc: str | None) -> View | None:
         """Begin to show *handle*; never raises."""
 
-    def follow(self, handle: AsyncResult) -> None:
-        """Show what a single task prints, while it does; never raises."""
+    def follow(self, prints: Prints) -> None:
+        """Show what single tasks print, while they do; never raises."""
 
     @property
     def preparation(self) -> object:
@@ -66,7 +68,7 @@ class NoDisplay(NoAttendant):
         """Show nothing."""
         return None
 
-    def follow(self, handle: AsyncResult) -> None:
+    def follow(self, prints: Prints) -> None:
         """Show nothing."""
 
 
@@ -86,6 +88,8 @@ class Submitter:
         """Submit through *app*; *options* are checked here, see `Calls.options`."""
         self._app = app
         self._options = check_options(options)
+        self._retry_on = retry_on(self._options)
+        self._task_options = task_options(self._options)
 
     @handed_over
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
@@ -108,8 +112,11 @@ class Submitter:
 
     def submit_item(self, kind: Callable[..., Handle], fn: Callable[..., Any], call: Call, argument: Any) -> Handle:
         """`submit` with its arguments as one item, of which *call* says how it becomes arguments."""
-        _, broker = connection = self._app.connection()
-        spec, body = self._pack(fn, call, broker)
+        link, broker = connection = self._app.connection()
+        recipe = self._recipe(fn, call, broker)
+        if kind is AsyncResult and link.bundles(recipe, argument) and NEST.parent() is None:
+            return self._join_bundle(link, broker, recipe, fn, call, argument)  # type: ignore[return-value]  # of that kind
+        spec, body = _new_run(recipe), recipe.body
         try:
             blocks = list(pack_blocks([argument], start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
         except NotSerializable as error:
@@ -124,6 +131,20 @@ class Submitter:
             body,
             blocks,
             lambda argument, override: self.changed(override).submit_item(kind, fn, call, argument),
+        )
+
+    def _join_bundle(
+        self, link: Link, broker: Broker, recipe: Recipe, fn: Callable[..., Any], call: Call, argument: Any
+    ) -> AsyncResult:
+        """Submit a task that travels with others."""
+        display = self._app.display
+        return link.join_bundle(
+            recipe,
+            argument,
+            occasion=display.occasion(),
+            make_handle=lambda item: AsyncResult(item, link, broker.blobs, attendant=display),
+            again=lambda argument, override: self.changed(override).submit_item(AsyncResult, fn, call, argument),
+            follow=display.follow,
         )
 
     @handed_over
@@ -239,7 +260,7 @@ class Submitter:
             handle.retry_with(submitter._runner_again(fn, call, how, kept))
         begins(handle)
         try:
-            link.submit(spec, body, [], closed=False, follower=handle)
+            link.submit(spec, body, [], closed=False, run=run, handle=handle)
             handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
             if how.buffersize is None:
                 feeder.feed_all()
@@ -261,16 +282,18 @@ class Submitter:
     ) -> MapResult:
         """Run the items of *former* again that have not succeeded, with their *kept* arguments."""
         link, broker = self._app.connection()
-        items = unsuccessful(former.run)
-        numbers = [number for item in items for number, _ in former.run.on_broker(item, item + 1)]
+        former_run = former.run
+        assert isinstance(former_run, ClientRun), "it is that of a map"
+        items = unsuccessful(former_run)
+        numbers = [number for item in items for number, _ in former_run.on_broker(item, item + 1)]
         spec, body = self._pack(fn, call, broker, chunksize=how.chunk_items)
         values = kept.values(numbers, broker.blobs)
         blocks = list(pack_blocks(values, start=0, blobs=broker.blobs, folder=spec.run_id.hex()))
-        run = SecondRun(spec.run_id, spec.label, former=former.run, items=items)
+        run = SecondRun(spec.run_id, spec.label, former=former_run, items=items)
         handle = MapResult(run, link, broker.blobs, options=how, attendant=self._app.display)
         handle.retry_with(self._runner_again(fn, call, how, _keep(run, blocks)))
         begins(handle)
-        link.submit(spec, body, blocks, closed=True, follower=handle)
+        link.submit(spec, body, blocks, closed=True, run=run, handle=handle)
         handle.show_in(self._app.display.show(handle, progress=how.progress, desc=how.desc))
         return handle
 
@@ -281,26 +304,24 @@ class Submitter:
         self, fn: Callable[..., Any], call: Call, broker: Broker, *, chunksize: int | None = None
     ) -> tuple[RunSpec, bytes]:
         """The run of a call and its packed function."""
+        recipe = self._recipe(fn, call, broker, chunksize=chunksize)
+        return _new_run(recipe), recipe.body
+
+    def _recipe(self, fn: Callable[..., Any], call: Call, broker: Broker, *, chunksize: int | None = None) -> Recipe:
+        """What a call is made of, but for its items."""
         if not callable(fn):
             raise TypeError(f"the first argument must be a function, not {type(fn).__name__}")
         environment = current_environment(with_variables=broker.blobs is not None)  # of a broker on this machine
         digest, body = pack_function(
             fn,
             call=call,
-            retry_on=retry_on(self._options),
+            retry_on=self._retry_on,
             environment=environment,
             blobs=broker.blobs,
             preparation=self._app.display.preparation,
         )
-        spec = RunSpec(
-            run_id=os.urandom(16),
-            function=digest,
-            label=self._options["label"] or _name_of(fn),
-            options=task_options(self._options, chunksize=chunksize),
-            environment=environment.digest,
-        )
-        parent = NEST.parent()
-        return spec if parent is None else nested(spec, parent), body
+        options = self._task_options if chunksize is None else task_options(self._options, chunksize=chunksize)
+        return Recipe(digest, body, self._options["label"] or _name_of(fn), options, environment.digest)
 
 
 def begin_one(
@@ -315,15 +336,22 @@ def begin_one(
     """Submit a run of one item, whose handle is of this *kind*; *again* does it with its argument and other options."""
     link, broker = connection
     run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
+    run.learner = link.learner(spec.function)
     handle = kind(run, link, broker.blobs, attendant=display)
     kept = _keep(run, blocks)
     handle.retry_with(lambda _, override: again(kept.values([0], broker.blobs)[0], override))
     display.follow(handle)
     begins(handle)
-    link.submit(spec, body, blocks, closed=True, follower=handle)
+    link.submit(spec, body, blocks, closed=True, run=run, handle=handle)
     if NEST.is_slot:
         link.wait_until_accepted(run)  # its slot is lent when the task waits for it: it must come first there
     return handle
+
+
+def _new_run(recipe: Recipe) -> RunSpec:
+    """A run, which may be inside of a task."""
+    spec, parent = recipe.run(os.urandom(16)), NEST.parent()
+    return spec if parent is None else nested(spec, parent)
 
 
 def nested(spec: RunSpec, parent: Parent) -> RunSpec:

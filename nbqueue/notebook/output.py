@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nbqueue.client.kernel import kernel_shell
+from nbqueue.client.output import Prints
 from nbqueue.core.output import Clear, Display, Gap, OutputEvent, Sealed, Text
 from nbqueue.notebook.terminal import TERMINAL
 
@@ -26,15 +27,6 @@ _BYTES_PER_S = 400_000
 _BURST_BYTES = 800_000
 
 
-class Printing(Protocol):
-    """What of a handle is needed here."""
-
-    id: str
-
-    def print_to(self, listener: Any) -> None:
-        """Where its output goes."""
-
-
 class Printer(Protocol):
     """Shows output; see `nbqueue.client.output.Listener`."""
 
@@ -45,10 +37,10 @@ class Printer(Protocol):
         """All of them should be shown."""
 
 
-def follow(handle: Printing) -> None:
-    """Show in the cell that runs now what *handle*'s task prints; in a terminal, print it."""
+def follow(prints: Prints) -> None:
+    """Show in the cell that runs now what it prints; in a terminal, print it."""
     try:
-        handle.print_to(printer(handle.id))
+        prints.print_to(printer(prints.id))
     except Exception:
         logger.debug("the output of a task is not shown", exc_info=True)
 

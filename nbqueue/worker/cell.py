@@ -7,10 +7,13 @@ the supervisor aim a signal at one item.
 from __future__ import annotations
 
 import mmap
+import signal
 import tempfile
 import time
 from typing import IO
 
+#: The signal that asks a slot to report what it has finished; whoever does not know it ignores it.
+PLEASE_REPORT = signal.SIGURG
 #: Ranges of items to be stopped that a cell has room for.
 MAX_STOPS = 1000
 _TOKEN, _ITEM, _SINCE_NS, _AIM, _SOFT, _REFUSED, _STOP_TOKEN, _STOP_COUNT, _STOPS = range(9)
@@ -128,6 +131,23 @@ class Cell:
         """Make room; stops that still matter are to be said again."""
         self.numbers[_STOP_TOKEN] = 0
         self.numbers[_STOP_COUNT] = 0
+
+    def keep_only(self, start: int, stop: int) -> None:
+        """Make room as `forget_stops` does, but the items *start* to *stop* are not to run at any moment."""
+        self.numbers[_STOPS] = start
+        self.numbers[_STOPS + 1] = stop
+        self.numbers[_STOP_COUNT] = 1
+
+    def hold_back(self, token: int, start: int, stop: int) -> int | None:
+        """Items *start* to *stop* of the claim *token* are not to run, unless the slot has begun them meanwhile.
+
+        Returns:
+            The item that it runs: those behind it, it will not. None: it runs none any more, or there was no room.
+        """
+        if not self.ask_to_stop(token, start, stop):
+            return None
+        time.sleep(_SETTLE_S)
+        return self.current(token)
 
     def close(self) -> None:
         """Unmap."""

@@ -29,7 +29,7 @@ from nbqueue.wire.messages import Forgotten, FromSlot, Remark, RunChunk, SlotRea
 from nbqueue.wire.payload import PackedValues
 from nbqueue.worker.capture import Capture
 from nbqueue.worker.catalog import Catalog
-from nbqueue.worker.cell import ITEM, STOP_TOKEN, Cell
+from nbqueue.worker.cell import ITEM, PLEASE_REPORT, STOP_TOKEN, Cell
 from nbqueue.worker.context import SLATE
 from nbqueue.worker.lending import MAX_LENT
 from nbqueue.worker.memory import forget_own_peak, own_peak_bytes
@@ -80,6 +80,8 @@ class Slot:
     def serve(self) -> None:
         """Run what comes through the pipe."""
         signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(PLEASE_REPORT, self._on_report_wanted)
+        signal.siginterrupt(PLEASE_REPORT, False)  # what the task waits for goes on
         os.register_at_fork(after_in_child=self._become_child)
         NEST.use(SlotNest(self._say))
         self._send(SlotReady(os.getpid(), self._capture.mark))
@@ -226,6 +228,8 @@ class Slot:
         item = self._cell.numbers[ITEM]
         if self._cell.must_stop(self._token, item):
             self._save_what_is_finished()
+            if self._report is not None:
+                self._report.was_interrupted = True
             raise KeyboardInterrupt
         if self._cell.is_past_soft_limit(item):
             raise SoftTimeLimitExceeded(
@@ -237,11 +241,16 @@ class Slot:
                 "or wait outside of tasks"
             )
 
+    def _on_report_wanted(self, signum: int, frame: FrameType | None) -> None:
+        """The item takes long: somebody waits for those before it."""
+        if self._in_user_code:
+            self._save_what_is_finished()
+            self._on_interrupt(signal.SIGINT, None)  # one that came meanwhile was passed over
+
     def _save_what_is_finished(self) -> None:
-        """Report it now: the task that is being interrupted may not obey, and be killed."""
+        """Report it now: the item that runs may take long, or be killed."""
         self._in_user_code = False
         if self._report is not None:
-            self._report.was_interrupted = True
             self._report.save()
         self._in_user_code = True
 

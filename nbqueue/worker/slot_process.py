@@ -14,7 +14,7 @@ from nbqueue.core.exchange import ForgetFunctions
 from nbqueue.errors import ProtocolError
 from nbqueue.wire.messages import Forgotten, FromSlot
 from nbqueue.wire.stream import Stream
-from nbqueue.worker.cell import Cell
+from nbqueue.worker.cell import PLEASE_REPORT, Cell
 from nbqueue.worker.lending import Wait
 from nbqueue.worker.output import SlotOutput, output_pipe
 from nbqueue.worker.pipe import MAX_BYTES
@@ -110,11 +110,11 @@ class SlotProcess(Generic[Work]):
         return True
 
     def signal(self, number: signal.Signals) -> None:
-        """SIGINT to the slot itself, anything harder to its whole process group."""
+        """SIGINT and what is harmless to the slot itself, anything harder to its whole process group."""
         if self.pid is None:
             return
         with contextlib.suppress(ProcessLookupError):  # it ended in this moment
-            if number is signal.SIGINT:
+            if number in (signal.SIGINT, PLEASE_REPORT):
                 os.kill(self.pid, number)
             else:
                 os.killpg(self.pid, number)

@@ -36,6 +36,7 @@ from nbqueue.wire.messages import (
     Waits,
 )
 from nbqueue.worker import memory
+from nbqueue.worker.cell import PLEASE_REPORT
 from nbqueue.worker.lending import LEND_AFTER_S, PRELOADED, Lender
 from nbqueue.worker.limits import NO_WORKER_LIMITS, TimeRules, WorkerLimits
 from nbqueue.worker.obituary import Death, obituary
@@ -51,7 +52,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 2.0
 #: An item that runs longer than this is reported as STARTED; shorter ones are not worth a message.
 ANNOUNCE_S = 0.05
-#: A chunk fetched ahead that waited so long behind others goes back to the broker, for others to take.
+#: What waited so long here goes back to the broker, for others to take: a chunk fetched ahead, and the items of a chunk
+#: behind one that runs for so long.
 HOARD_S = 0.5
 
 
@@ -219,6 +221,7 @@ class Supervisor:
             if not work.announced and now - work.since >= ANNOUNCE_S:
                 self._announce(slot, work)
             self._press_on(slot, work, now)
+            self._let_others_pass(slot, work, now)
             if slot.output.is_due(now):
                 self._report_output(slot, work)
         self._lend(now)
@@ -230,6 +233,17 @@ class Supervisor:
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_S
             self._port.heartbeat(self._running())
+
+    def _let_others_pass(self, slot: SlotProcess[Work], work: Work, now: float) -> None:
+        """An item takes long: those before it are to be reported, and those behind it not to wait for it."""
+        item = work.running_item(slot.cell)
+        if item is None or work.runs_for(item, now) < HOARD_S:
+            return
+        if work.has_finished_before(item):
+            slot.signal(PLEASE_REPORT)
+        if released := work.take_back(slot.cell, item):
+            logger.debug("the rest of a chunk goes back", extra={"slot_pid": slot.pid, "item": item})
+            self._port.commit(work.delivery.token, work.delivery.run_id, released, final=False)
 
     def _running(self) -> list[tuple[int, int]]:
         running = []
@@ -370,14 +384,14 @@ class Supervisor:
             return
         slot.output.drain()
         self._report_output(slot, work)
-        work.take_report(report.outcomes)
+        outcomes = work.take_report(report.outcomes)
         if report.final:
             self._take_back()
         if report.spent:
-            work.last_words = report.outcomes
+            work.last_words = outcomes
             self._retire(slot, report.spent)
             return
-        self._port.commit(report.token, work.delivery.run_id, report.outcomes, final=report.final)
+        self._port.commit(report.token, work.delivery.run_id, outcomes, final=report.final)
         if report.final:
             slot.work = None
             slot.wait.forget()

@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from nbqueue.worker.cell import PLEASE_REPORT
+
 _HANDLERS = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE),
+    PLEASE_REPORT,
 )
 _STREAMS = (0, 1, 2)
 

@@ -17,6 +17,7 @@ class Work:
     __slots__ = (
         "_held_bytes",
         "_installed",
+        "_seen",
         "announced",
         "delivery",
         "ladder",
@@ -25,6 +26,7 @@ class Work:
         "sentence",
         "since",
         "soft_limit_told",
+        "stop_at",
         "stops",
     )
 
@@ -32,6 +34,8 @@ class Work:
         self.delivery = delivery
         self.since = now  #: when it arrived; later, when its slot began
         self.reported_to = delivery.start  #: items before this one have been reported
+        self.stop_at = delivery.stop  #: items from here on are not, or no longer, its slot's
+        self._seen: tuple[int, float] | None = None  # the item that ran when we looked last, and since when it does
         self.announced = False
         self.stops: list[StopHolder] = []
         self.ladder: Ladder | None = None
@@ -50,6 +54,28 @@ class Work:
     def note_held(self, size_bytes: int) -> None:
         """Its process, with all that descends from it, was found to hold so much memory."""
         self._held_bytes = max(self._held_bytes, size_bytes)
+
+    # -- an item that takes long ---------------------------------------------------------------------------------------
+
+    def runs_for(self, item: int, now: float) -> float:
+        """For how many seconds *item*, which runs now, was seen to run; ask again and again."""
+        if self._seen is None or self._seen[0] != item:
+            self._seen = item, now
+        return now - self._seen[1]
+
+    def has_finished_before(self, item: int) -> bool:
+        """Whether the slot has results of items before *item* that it did not report yet."""
+        return self.reported_to < item
+
+    def take_back(self, cell: Cell, item: int) -> list[Outcome]:
+        """Take those behind *item* from the slot, but for what it has begun; what the broker is to be told."""
+        if item + 1 >= self.stop_at:
+            return []
+        running = cell.hold_back(self.delivery.token, item + 1, self.stop_at)
+        if running is None or running + 1 >= self.stop_at:
+            return []
+        first, self.stop_at = running + 1, running + 1
+        return [Released(first, self.delivery.stop)]
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
@@ -76,7 +102,10 @@ class Work:
         if self._installed < len(self.stops):
             self.stops = [stop for stop in self.stops if stop.stop > self.reported_to]
             self._installed = 0
-            cell.forget_stops()
+            if self.stop_at < self.delivery.stop:
+                cell.keep_only(self.stop_at, self.delivery.stop)
+            else:
+                cell.forget_stops()
             self.show_stops(cell)
 
     def ladder_for(self, item: int) -> Ladder:
@@ -92,6 +121,7 @@ class Work:
 
     def take_report(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Note what the slot has reported; returns it as the broker is to have it."""
+        outcomes = [outcome for outcome in outcomes if end_of(outcome) <= self.stop_at]  # the others are not its own
         if outcomes:
             self.reported_to = end_of(outcomes[-1])
         ladder = self.ladder
@@ -108,7 +138,7 @@ class Work:
         """
         peak_bytes = max(peak_bytes, self._held_bytes)
         outcomes: list[Outcome] = list(self.last_words or ())
-        for item in range(self.reported_to, self.delivery.stop):
+        for item in range(self.reported_to, self.stop_at):
             if self.sentence is not None and item == self.sentence.item:
                 outcomes.append(msgspec.structs.replace(self.sentence, peak_bytes=peak_bytes))
             elif self.is_stopped(item):
@@ -116,12 +146,12 @@ class Work:
                 outcomes.append(Stopped(item, item + 1, how, peak_bytes if item == blamed else 0))
             elif item == blamed and self.sentence is None and self.last_words is None:
                 outcomes.append(Killed(item, reason, peak_bytes))
-        return [*outcomes, Released(self.reported_to, self.delivery.stop)] if self.has_unreported else outcomes
+        return [*outcomes, Released(self.reported_to, self.stop_at)] if self.has_unreported else outcomes
 
     @property
     def has_unreported(self) -> bool:
         """Whether there are items that the slot said nothing about."""
-        return self.reported_to < self.delivery.stop
+        return self.reported_to < self.stop_at
 
     def _how(self, item: int, blamed: int | None) -> str:
         is_hit = item == blamed and self.ladder is not None and self.ladder.last is not None

@@ -117,7 +117,7 @@ def send_raw(app, body, payload):
     spec = RunSpec(run_id=os.urandom(16), function=digest, label="raw")
     run = ClientRun(spec.run_id, spec.label, total=1, closed=True)
     handle = AsyncResult(run, link, broker.blobs)
-    link.submit(spec, packed, [Block(0, 1, payload)], closed=True, follower=handle)
+    link.submit(spec, packed, [Block(0, 1, payload)], closed=True, run=run, handle=handle)
     return handle
 
 

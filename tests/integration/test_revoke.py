@@ -548,7 +548,7 @@ def test_an_id_that_nobody_knows_cannot_be_revoked(app):
         "ffffffff": "no runs",
         "ff": "at least 4",
         "not an id": "hexadecimal",
-        f"{task.id}.7": "1 items",
+        f"{task.id}.7": "no item 7: the run has 1",
         f"{task.id}.x": "number of an item",
     }.items():
         with pytest.raises(nbqueue.UnknownTask, match=complaint):
