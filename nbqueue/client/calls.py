@@ -176,8 +176,8 @@ class Calls(Submitter, ABC):
         """The handle of what was submitted before, by this process or another one.
 
         Args:
-            task_id: Its id, or at least four characters of it, as `inspect` and the cards show them. ``"ID.7"`` is item 7
-                of a map, as `current_task().id` has it.
+            task_id: Its id, or at least four characters of it, as `inspect` and the cards show them. ``"ID.7"`` is item
+                7 of a map, as `current_task().id` has it.
 
         Returns:
             A `MapResult` if it has several items. Its results stay with the broker when the handle goes.
