@@ -27,6 +27,7 @@ from nbqueue.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbqueue.client.control import Control
     from nbqueue.worker.context import Request
 
 
@@ -37,7 +38,7 @@ class _Display:
         """Begin to show *handle*; never raises."""
         if progress is False:
             return None
-        from nbqueue.notebook import show
+        from nbqueue.notebook.showing import show
 
         return show(handle, progress=progress, desc=desc)
 
@@ -75,7 +76,7 @@ class _Display:
         """In a notebook, show *handle* as a card."""
         if kernel_shell() is None:
             return False
-        from nbqueue.notebook import draw
+        from nbqueue.notebook.showing import draw
 
         return draw(handle)
 
@@ -204,8 +205,17 @@ atexit.register(_default.close)
 submit, options, send_task = _default.submit, _default.options, _default.send_task
 map, starmap, imap, imap_unordered = _default.map, _default.starmap, _default.imap, _default.imap_unordered
 attach, revoke, purge = _default.attach, _default.revoke, _default.purge
-inspect, control, check, env_diff = _default.inspect, _default.control, _default.check, _default.env_diff
+inspect, check, env_diff = _default.inspect, _default.check, _default.env_diff
 start_workers, invite = _default.start_workers, _default.invite
+
+if TYPE_CHECKING:
+    control: Control
+
+
+def __getattr__(name: str) -> Any:
+    if name == "control":  # which few programs use, is made when it is asked for
+        return _default.control
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def default_app() -> App:

@@ -21,17 +21,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import ipaddress
 import math
 import os
 import re
-import site
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -97,29 +94,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if not (math.isfinite(values[name]) and values[name] >= 0):
                 raise ValueError(f"{name} ({_VARIABLES[name]}) must be 0 or more, not {values[name]}")
         return cls(**values)
-
-
-class HubArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What a hub's process is told when it is started."""
-
-    folder: str
-    name: str
-    workers: int
-    idle_timeout_s: float
-    worker_python: str
-    lock_fd: int  #: held for the hub's life
-    ready_fd: int  #: written to when the hub serves
-    bind: str = ""  #: where peers of other machines connect, ``tcp://host:port``; empty: nowhere
-    keys: str = ""  #: file with the hub's keys for them
-
-    def encode(self) -> str:
-        """As one argument of a command."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> HubArguments:
-        """What `encode` made."""
-        return msgspec.json.decode(text, type=cls)
 
 
 _VARIABLES = {
@@ -196,6 +170,9 @@ def is_on_this_machine(url: str) -> bool:
     """Whether the address is one that only this machine can mean."""
     if url == "embedded" or "unix" in url.partition("://")[0]:
         return True
+    import ipaddress  # for addresses only, which most do not have
+    from urllib.parse import urlsplit
+
     host = urlsplit(url).hostname or "localhost"
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -215,25 +192,6 @@ def default_hub_name() -> str:
     """One hub per Python environment, since functions pickled in one need not run in another."""
     environment = f"{sys.prefix}|{sys.version_info.major}.{sys.version_info.minor}"
     return f"default-{hashlib.blake2b(environment.encode(), digest_size=4).hexdigest()}"
-
-
-def process_environment() -> dict[str, str]:
-    """The environment for processes of this package: the same, but able to import it where it is not installed."""
-    environment = dict(os.environ)
-    home = str(Path(__file__).resolve().parents[1])
-    if home not in (*site.getsitepackages(), site.getusersitepackages()):
-        known = environment.get("PYTHONPATH", "")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (known, home)))
-    return environment
-
-
-def worker_environment(runtime_dir: str, hub_name: str) -> dict[str, str]:
-    """The environment of a hub's local workers: a task that uses nbqueue finds this hub, and starts no workers."""
-    return process_environment() | {
-        "NBQUEUE_RUNTIME_DIR": runtime_dir,
-        "NBQUEUE_HUB_NAME": hub_name,
-        "NBQUEUE_WORKERS": "0",
-    }
 
 
 def usable_cores() -> int:

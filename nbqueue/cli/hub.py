@@ -1,6 +1,6 @@
 """The hub's process: ``python -m nbqueue.cli.hub ARGUMENTS``, started by the first client that finds no hub.
 
-Whoever starts it waits for it, so it loads little before it starts the workers, and its arguments are one JSON object.
+Whoever starts it waits for it, so it loads next to nothing before it starts the process that slots are forked from.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbqueue.settings import HubArguments, worker_environment
+from nbqueue.processes import HubArguments, worker_environment
 from nbqueue.worker.zygote_process import ZygoteProcess, usual_name
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve as the embedded broker of this user."""
-    arguments = HubArguments.decode(sys.argv[1])
+    arguments = HubArguments.decode(sys.argv[1:])
     os.chdir(arguments.folder)
     os.set_inheritable(arguments.lock_fd, False)
     os.set_inheritable(arguments.ready_fd, False)
@@ -57,6 +56,7 @@ def serve(arguments: HubArguments, announce: Callable[[str], None]) -> None:
     zygote = _first_zygote(arguments)
 
     import random
+    from pathlib import Path
 
     from nbqueue.brokers.zmq.connection import Connection, HubFiles
     from nbqueue.brokers.zmq.hub import Hub, HubOptions
@@ -127,6 +127,8 @@ def _first_zygote(arguments: HubArguments) -> ZygoteProcess | None:
 
 def _remote_door(arguments: HubArguments, blobs: BlobStore) -> Callable[[Host, BaseSelector], RemoteDoor]:
     """How to open the door for other machines; ZeroMQ is loaded only by hubs that have one."""
+    from pathlib import Path
+
     from nbqueue.brokers.zmq.curve import read_hub_keys
     from nbqueue.brokers.zmq.remote_door import RemoteDoor
 

@@ -15,7 +15,8 @@ from nbqueue.brokers.zmq.doors import Host
 from nbqueue.brokers.zmq.inner_door import open_inner_door
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.launchers.local import LocalLauncher
-from nbqueue.settings import HubArguments, Settings, worker_environment
+from nbqueue.processes import HubArguments, worker_environment
+from nbqueue.settings import Settings
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.worker.resident import Resident, worker_info, worker_limits
 from nbqueue.worker.zygote_process import ZygoteProcess, usual_name

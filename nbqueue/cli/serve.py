@@ -12,7 +12,8 @@ import click
 
 from nbqueue.cli.log import log_events
 from nbqueue.errors import KeyFileError, NBQueueError
-from nbqueue.settings import HubArguments, Settings, is_on_this_machine, usable_cores
+from nbqueue.processes import HubArguments
+from nbqueue.settings import Settings, is_on_this_machine, usable_cores
 
 DEFAULT_PORT = 7913
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nbqueue.brokers.workers import WorkerExit
 from nbqueue.core.routing import Offer, encode_offer
-from nbqueue.settings import worker_environment
+from nbqueue.processes import worker_environment
 
 #: How long a supervisor may take to stop its slots before it is killed.
 STOP_TIMEOUT_S = 5.0

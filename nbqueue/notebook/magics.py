@@ -12,12 +12,12 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from nbqueue.client.app import App
 from nbqueue.client.interrupts import answer_together
-from nbqueue.notebook import show
 from nbqueue.notebook.completion import complete_in
 from nbqueue.notebook.errors import rendered_here
 from nbqueue.notebook.lookout import TABLES, WITH_ID, check_ids, look_after
 from nbqueue.notebook.remote import CellHandle, prepare, submit_cell
 from nbqueue.notebook.remote_all import run_everywhere
+from nbqueue.notebook.showing import show
 
 __all__ = ["register"]
 

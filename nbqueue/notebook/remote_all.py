@@ -13,10 +13,10 @@ from nbqueue.core.inspection import WorkerView
 from nbqueue.core.progress import Counts, RunSnapshot
 from nbqueue.core.routing import DEFAULT_QUEUE, Route, address, serves, why_unserved
 from nbqueue.errors import NoWorkers
-from nbqueue.notebook import show
 from nbqueue.notebook.output import Labelled, Printer
 from nbqueue.notebook.remote import CellHandle, last_value, submit_cell
 from nbqueue.notebook.remote_cell import CellResult, Left, RemoteCell
+from nbqueue.notebook.showing import show
 from nbqueue.wire.namespace import unpack_names
 
 __all__ = ["Everywhere", "run_everywhere"]

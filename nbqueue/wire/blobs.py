@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -164,7 +163,7 @@ def _write_file(folder: Path, parts: Sequence[Buffer], name: str | None) -> str:
     folder.mkdir(mode=0o700, exist_ok=True)
     if name is not None and (folder / name).exists():
         return name
-    unfinished = folder / f".{secrets.token_hex(8)}"
+    unfinished = folder / f".{os.urandom(8).hex()}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb", buffering=0) as file:

@@ -11,9 +11,8 @@ import pytest
 from msgspec.structs import replace
 from nbclient import NotebookClient
 
-from nbqueue import notebook
 from nbqueue.core.progress import Counts, RunSnapshot
-from nbqueue.notebook import card
+from nbqueue.notebook import card, showing
 from nbqueue.notebook.card import Cell, StaticCard, WidgetCard
 from nbqueue.notebook.painter import Painter, Style, View
 from nbqueue.notebook.pump import keep_frontend_routing
@@ -459,7 +458,7 @@ def test_the_painter_draws_every_live_view_and_ends_with_the_last():
 def test_show_opens_a_card_in_a_kernel_and_the_painter_ends_it(shell, run, monkeypatch):
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
 
-    view = notebook.show(run, progress={"desc": "mine", "unit": "files"})
+    view = showing.show(run, progress={"desc": "mine", "unit": "files"})
     run.end(1.0, total=100, done=100)
 
     assert type(view) is WidgetCard
@@ -471,7 +470,7 @@ def test_without_ipywidgets_the_output_itself_is_replaced(shell, run, monkeypatc
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
 
-    view = notebook.show(run)
+    view = showing.show(run)
     run.end(1.0, total=100, done=100)
 
     assert type(view) is StaticCard
@@ -493,7 +492,7 @@ def test_a_static_card_is_replaced_at_most_twice_a_second(shell, run):
 def test_progress_text_shows_no_html_and_no_widget(shell, run, monkeypatch):
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
 
-    notebook.show(run, progress="text")
+    showing.show(run, progress="text")
     run.end(1.0, total=100, done=100)
 
     assert {"text/plain"} == set(shell.next().data)
@@ -504,7 +503,7 @@ def test_non_interactive_shows_only_the_start_and_the_end(shell, run, monkeypatc
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
     monkeypatch.setenv("NBQUEUE_NONINTERACTIVE", "1")
 
-    view = notebook.show(run)
+    view = showing.show(run)
     run.move(50.0, total=100, done=50)
     view.repaint()
     run.end(100.0, total=100, done=100)
@@ -515,14 +514,16 @@ def test_non_interactive_shows_only_the_start_and_the_end(shell, run, monkeypatc
 
 def test_a_broken_kernel_or_handle_never_reaches_the_user(run, monkeypatch):
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
-    assert notebook.show(run) is None
+    assert showing.show(run) is None
 
     monkeypatch.setattr("IPython.get_ipython", lambda: 1 / 0)
-    assert notebook.show(run) is None
+    assert showing.show(run) is None
 
 
 def test_importing_the_display_loads_nothing_of_a_notebook():
-    script = "import sys, nbqueue.notebook; print({'IPython', 'ipywidgets', 'ipykernel', 'tqdm'} & set(sys.modules))"
+    script = (
+        "import sys, nbqueue.notebook.showing; print({'IPython', 'ipywidgets', 'ipykernel', 'tqdm'} & set(sys.modules))"
+    )
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
 
@@ -531,7 +532,7 @@ def test_importing_the_display_loads_nothing_of_a_notebook():
 
 A_RUN_IN_A_CELL = textwrap.dedent("""
     import threading
-    from nbqueue import notebook
+    from nbqueue.notebook import showing
     from nbqueue.core.progress import Counts, RunSnapshot
 
     class Run:
@@ -566,7 +567,7 @@ def executed(*cells):
 
 @pytest.mark.timeout(60)
 def test_a_notebook_keeps_html_and_text_of_a_run_that_was_waited_for():
-    [_, outputs] = executed(A_RUN_IN_A_CELL, "view = notebook.show(run); run.go.set(); run.ended.wait(); view.finish()")
+    [_, outputs] = executed(A_RUN_IN_A_CELL, "view = showing.show(run); run.go.set(); run.ended.wait(); view.finish()")
 
     [output] = outputs
     assert {"text/html", "text/plain"} == set(output.data)
@@ -577,8 +578,8 @@ def test_a_notebook_keeps_html_and_text_of_a_run_that_was_waited_for():
 @pytest.mark.timeout(60)
 def test_a_notebook_keeps_the_end_of_a_run_that_ended_during_a_later_cell():
     # Given a cell that only starts a run, and a later one during which it ends and nobody asks for it
-    painter_ends = "thread = notebook.PAINTER._thread; run.go.set(); thread.join(10)"
-    [_, outputs, _] = executed(A_RUN_IN_A_CELL, "view = notebook.show(run)", painter_ends)
+    painter_ends = "thread = showing.PAINTER._thread; run.go.set(); thread.join(10)"
+    [_, outputs, _] = executed(A_RUN_IN_A_CELL, "view = showing.show(run)", painter_ends)
 
     # Then its own cell shows the end
     [output] = outputs
@@ -588,7 +589,7 @@ def test_a_notebook_keeps_the_end_of_a_run_that_ended_during_a_later_cell():
 
 @pytest.mark.timeout(60)
 def test_a_notebook_keeps_a_readable_card_of_a_run_that_was_still_going():
-    [_, outputs] = executed(A_RUN_IN_A_CELL, "view = notebook.show(run)")
+    [_, outputs] = executed(A_RUN_IN_A_CELL, "view = showing.show(run)")
 
     [output] = outputs
     assert "0 / 100 · waiting when saved" in output.data["text/plain"]

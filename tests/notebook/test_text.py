@@ -9,9 +9,8 @@ import threading
 import pytest
 from msgspec.structs import replace
 
-from nbqueue import notebook
 from nbqueue.core.progress import Counts, RunSnapshot
-from nbqueue.notebook import text
+from nbqueue.notebook import showing, text
 from nbqueue.notebook.painter import Style
 from nbqueue.notebook.text import Bar, Lines
 
@@ -185,7 +184,7 @@ def test_without_a_kernel_the_display_fits_stderr(monkeypatch, progress, stderr,
     run = FakeRun(total=1)
     run.end(0.0, total=1, done=1)
 
-    view = notebook.show(run, progress=progress)
+    view = showing.show(run, progress=progress)
 
     assert expected is (None if view is None else type(view))
 
@@ -194,14 +193,14 @@ def test_non_interactive_shows_no_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("NBQUEUE_NONINTERACTIVE", "1")
 
-    assert notebook.show(FakeRun(total=1)) is None
+    assert showing.show(FakeRun(total=1)) is None
 
 
 def test_a_script_with_a_terminal_shows_the_bar_and_loads_no_notebook():
     # Given a script whose stderr is a terminal, with a run that ends while the script waits for it
     script = textwrap.dedent("""
         import sys, threading
-        from nbqueue import notebook
+        from nbqueue.notebook import showing
         from nbqueue.core.progress import Counts, RunSnapshot
         from nbqueue.notebook import text
 
@@ -221,7 +220,7 @@ def test_a_script_with_a_terminal_shows_the_bar_and_loads_no_notebook():
                 return self.items == 100
 
         run = Run()
-        view = notebook.show(run)
+        view = showing.show(run)
         run.items = 50
         assert drawn.wait(10), "the painter never drew"
         run.items = 100

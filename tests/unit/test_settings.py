@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nbqueue import settings
+from nbqueue import processes, settings
+from nbqueue.processes import HubArguments, process_environment
 from nbqueue.settings import (
     Settings,
     default_hub_name,
     default_runtime_dir,
     is_on_this_machine,
-    process_environment,
     shown_url,
     usable_cores,
 )
@@ -121,7 +121,7 @@ def test_each_python_environment_has_a_hub_of_its_own(monkeypatch):
 
 def test_our_processes_find_this_package_where_it_is_not_installed(monkeypatch):
     # Given a package that lies in a folder of no installation, and a path of the user
-    monkeypatch.setattr(settings.site, "getsitepackages", list)
+    monkeypatch.setattr(processes.site, "getsitepackages", list)
     monkeypatch.setenv("PYTHONPATH", "/of/the/user")
 
     # Then both are on the path of our processes, the user's first
@@ -131,7 +131,7 @@ def test_our_processes_find_this_package_where_it_is_not_installed(monkeypatch):
 
 def test_our_processes_have_the_same_environment_where_it_is_installed(monkeypatch):
     home = str(Path(settings.__file__).resolve().parents[1])
-    monkeypatch.setattr(settings.site, "getsitepackages", lambda: [home])
+    monkeypatch.setattr(processes.site, "getsitepackages", lambda: [home])
 
     assert dict(os.environ) == process_environment()
 
@@ -175,3 +175,9 @@ def test_an_address_is_shown_without_its_password(url, shown):
 )
 def test_an_address_of_this_machine_alone_is_known(url, is_here):
     assert is_here is is_on_this_machine(url)
+
+
+def test_what_a_hub_is_told_arrives_as_it_was():
+    arguments = HubArguments("/a folder/=", "default", 2, 1800.0, "/usr/bin/python3", 3, 5, bind="tcp://0.0.0.0:7000")
+
+    assert arguments == HubArguments.decode(arguments.encode())

@@ -16,7 +16,7 @@ from pathlib import Path
 from nbqueue.brokers.zmq.broker import ZmqBroker
 from nbqueue.brokers.zmq.connection import Connection, HubFiles
 from nbqueue.errors import BrokerUnavailable
-from nbqueue.settings import HubArguments, process_environment
+from nbqueue.processes import HubArguments, process_environment
 
 #: A hub is up within this time, on any machine that is not on its knees.
 START_TIMEOUT_S = 15.0
@@ -88,7 +88,7 @@ def _start(files: HubFiles, lock: int, workers: int, idle_timeout_s: float, work
         lock_fd=lock,
         ready_fd=ready_writer,
     )
-    command = [sys.executable, "-P", "-m", "nbqueue.cli.hub", arguments.encode()]
+    command = [sys.executable, "-P", "-m", "nbqueue.cli.hub", *arguments.encode()]
     try:
         _spawn_detached(command, files.log, keep=(lock, ready_writer))
     except OSError as error:
