@@ -28,7 +28,8 @@ def inspect(settings: Settings, what: str | None) -> None:
     """Show what the broker has: all in short, or WHAT in full."""
     with _connected(settings) as link:
         answer = Inspect(
-            link.inspect().result(ANSWER_TIMEOUT_S), ping=lambda timeout: Control(lambda: link).ping(timeout=timeout)
+            link.questions.inspect().result(ANSWER_TIMEOUT_S),
+            ping=lambda timeout: Control(lambda: link).ping(timeout=timeout),
         )
         if what == "stats":
             click.echo(repr(Table(Fact(name, value) for name, value in answer.stats().items())))

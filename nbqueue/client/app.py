@@ -137,7 +137,7 @@ class App(Calls):
         if NEST.is_slot or not is_on_this_machine(self._settings.url):
             return  # its cores are not ours to count
         if self._settings.workers and (started is None or (started.done() and started.exception() is not None)):
-            _, self._workers_started = link.start_workers(self._settings.workers)
+            _, self._workers_started = link.questions.start_workers(self._settings.workers)
 
 
 def _is_key_text(token: str) -> bool:

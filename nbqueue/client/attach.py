@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from nbqueue.client.followed import Nobody
 from nbqueue.client.items import OneItem
-from nbqueue.client.link import Link, Nobody
+from nbqueue.client.link import Link
 from nbqueue.client.map_result import MapResult
 from nbqueue.client.options import MapOptions
 from nbqueue.client.recall import ANSWER_TIMEOUT_S, check_item, parse_id
@@ -81,7 +82,7 @@ def _seen(link: Link, run_id: bytes) -> ClientRun:
 
 
 def _view(link: Link, run_id: bytes) -> RunView:
-    runs = link.inspect().result(ANSWER_TIMEOUT_S).inspection.runs
+    runs = link.questions.inspect().result(ANSWER_TIMEOUT_S).inspection.runs
     for view in runs:
         if view.run_id == run_id:
             return view

@@ -47,7 +47,7 @@ class WorkerGroup:
 
     def stop(self) -> None:
         """Stop these workers; what they run goes back to the queue."""
-        self._link.stop_workers(self._request)
+        self._link.questions.stop_workers(self._request)
 
     def __repr__(self) -> str:
         return f"<WorkerGroup of {self.slots} slots; {self._connected} slots in all>"
@@ -225,7 +225,7 @@ class Calls(Submitter, ABC):
             only_tagged=only_tagged,
         )
         link, _ = self.connection()
-        request, answer = link.start_workers(slots, python=python, in_addition=True, offer=offer)
+        request, answer = link.questions.start_workers(slots, python=python, in_addition=True, offer=offer)
         try:
             connected = answer.result(timeout)
         except TimeoutError:
@@ -285,7 +285,9 @@ class Calls(Submitter, ABC):
         from nbqueue.client.inspect import Inspect
         from nbqueue.client.recall import ANSWER_TIMEOUT_S
 
-        return Inspect(link.inspect().result(ANSWER_TIMEOUT_S), ping=lambda timeout: self.control.ping(timeout=timeout))
+        return Inspect(
+            link.questions.inspect().result(ANSWER_TIMEOUT_S), ping=lambda timeout: self.control.ping(timeout=timeout)
+        )
 
     @property
     def control(self) -> Control:

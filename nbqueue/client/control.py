@@ -109,7 +109,7 @@ class Control:
 
     def purge(self, queue: str = "default") -> int:
         """Revoke whatever waits in *queue*, of all clients; how many items that were. What runs goes on."""
-        return self._link().purge(queue).result(ANSWER_TIMEOUT_S)
+        return self._link().questions.purge(queue).result(ANSWER_TIMEOUT_S)
 
     def versions(self, timeout: float = 10.0) -> dict[str, dict[str, str] | None]:
         """The packages that each worker has, by worker; None: it did not answer."""
@@ -125,12 +125,12 @@ class Control:
     ) -> list[tuple[str, Answer | None]]:
         link = self._link()
         worker_ids = None if destination is None else self._ids(link, destination)
-        return link.give_order(order, worker_ids).wait(timeout)
+        return link.questions.give_order(order, worker_ids).wait(timeout)
 
     def _ids(self, link: Link, destination: str | Iterable[str]) -> list[bytes]:
         """The workers of these names, of which there may be several with one name."""
         wanted = {destination} if isinstance(destination, str) else set(destination)
-        workers = link.inspect().result(ANSWER_TIMEOUT_S).inspection.workers
+        workers = link.questions.inspect().result(ANSWER_TIMEOUT_S).inspection.workers
         unknown = wanted - {worker.name for worker in workers}
         if unknown:
             known = ", ".join(repr(worker.name) for worker in workers) or "none"

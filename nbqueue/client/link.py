@@ -11,28 +11,24 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, NamedTuple, Self, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any, TypeVar
 
 from nbqueue.brokers.base import ClientPort
 from nbqueue.client.bundles import ENOUGH_RUNS, PATIENCE_S, Bundle, Bundles, Recipe
 from nbqueue.client.condition import Condition
+from nbqueue.client.followed import Followed, Nobody, WantedResults
 from nbqueue.client.held_back import HeldBack
-from nbqueue.client.inquiry import Inquiry
 from nbqueue.client.items import OneItem
+from nbqueue.client.questions import Questions
 from nbqueue.client.reading import Reading
 from nbqueue.client.run import ClientRun, Learner, Told
 from nbqueue.client.submissions import Standing, Submissions
 from nbqueue.core.audience import OUTPUT_WINDOW_BYTES
 from nbqueue.core.exchange import ALL_ITEMS, Note, OutputNote, Receipt
-from nbqueue.core.orders import Order
-from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.task import GENTLY, Block, Manner, RunSpec
-from nbqueue.errors import BrokerUnavailable, NBQueueError, NoWorkers, QueueFull, UnknownTask
+from nbqueue.errors import BrokerUnavailable, NBQueueError, QueueFull, UnknownTask
 from nbqueue.wire.messages import (
     Answered,
     Inspected,
@@ -69,42 +65,6 @@ Command = Callable[[ClientPort], None]
 Handle = TypeVar("Handle")
 
 
-class Nobody:
-    """Stands for a handle where a run is followed for its news alone."""
-
-    calls_back = False
-
-    def on_over(self) -> None:
-        """Whoever waits looks at the run."""
-
-
-class _Followed(NamedTuple):
-    """A run that goes on, and who is told of its end."""
-
-    run: ClientRun
-    handle: Told
-
-
-class _HandleRef(weakref.ref[Any]):
-    """Puts itself down when the handle is gone.
-
-    It does so in C: an interrupt that fell into a finalizer in Python would be reported and lost.
-    """
-
-    __slots__ = ("run_id",)
-
-    run_id: bytes
-
-    def __new__(cls, handle: Any, run_id: bytes, gone: deque[_HandleRef]) -> Self:
-        self = super().__new__(cls, handle, gone.append)
-        self.run_id = run_id
-        return self
-
-    def __init__(self, handle: Any, run_id: bytes, gone: deque[_HandleRef]) -> None:
-        """Put itself into *gone*."""
-        super().__init__(handle, gone.append)  # type: ignore[call-arg]  # of `object`, says its stub
-
-
 class Link:
     """One connection to a broker and the thread that serves it."""
 
@@ -113,17 +73,11 @@ class Link:
         self._port = port
         self._submit_timeout_s = submit_timeout_s
         self._commands: deque[Command] = deque()
-        self._handles: dict[bytes, _HandleRef] = {}
-        self._forgotten: deque[_HandleRef] = deque()
-        self._followed: dict[bytes, _Followed] = {}
+        self._followed: dict[bytes, Followed] = {}
         self._late: dict[bytes, ClientRun] = {}  # they are over, but some of their output is still on its way
         self._submissions = Submissions(timeout_s=submit_timeout_s)
-        self._inspections: deque[Future[Inspected]] = deque()
-        self._starts: dict[int, Future[int]] = {}
-        self._purges: dict[int, Future[int]] = {}
-        self._inquiries: WeakValueDictionary[int, Inquiry] = WeakValueDictionary()
-        self._no_workers: NoWorkers | None = None  # there are none, and none can be started
-        self._next_request = 1
+        self.questions = Questions(self._enqueue)  #: what is asked beside runs
+        self.wanted = WantedResults()  #: runs that the broker need not forget yet
         self._received_entries = self._received_bytes = self._received_output = 0
         self._acked_entries = self._acked_bytes = self._acked_output = 0
         self._pinged_at = self._reread_at = time.monotonic()
@@ -167,13 +121,13 @@ class Link:
             BrokerUnavailable: The broker is gone.
         """
         self._reserve(blocks)
-        followed = _Followed(run, handle)
+        followed = Followed(run, handle)
 
         def command(port: ClientPort) -> None:
-            if self._no_workers is None:
+            if self.questions.no_workers is None:
                 port.submit(spec, function=function, blocks=blocks, closed=closed)
             else:
-                self._give_up(followed, self._no_workers)
+                self._give_up(followed, self.questions.no_workers)
 
         with HeldBack():
             self._followed[spec.run_id] = followed  # first: if the link dies now, it is told so
@@ -211,8 +165,8 @@ class Link:
 
         def begin(bundle: Bundle) -> None:
             follow(bundle)
-            self._followed[bundle.run_id] = _Followed(bundle, Nobody())
-            self.watch(bundle, bundle.run_id)
+            self._followed[bundle.run_id] = Followed(bundle, Nobody())
+            self.wanted.watch(bundle, bundle.run_id)
             self._enqueue(lambda port: self._open_bundles.append(bundle))
 
         handle: Handle = self._bundles.join(
@@ -245,7 +199,7 @@ class Link:
         """Follow a run that was submitted elsewhere, from this entry of its log on, or from its end."""
 
         def command(port: ClientPort) -> None:
-            self._followed[run.run_id] = _Followed(run, handle)
+            self._followed[run.run_id] = Followed(run, handle)
             port.attach(run.run_id, cursor=cursor)
 
         self._enqueue(command)
@@ -255,7 +209,7 @@ class Link:
 
         def command(port: ClientPort) -> None:
             if run.run_id in self._followed:
-                self._followed[run.run_id] = _Followed(run, handle)
+                self._followed[run.run_id] = Followed(run, handle)
             else:
                 self._end(handle)  # it is over
 
@@ -281,70 +235,6 @@ class Link:
         """A run that goes on and is followed already."""
         followed = self._followed.get(run_id)
         return None if followed is None else followed.run
-
-    def watch(self, handle: Any, run_id: bytes) -> None:
-        """The run's results are wanted as long as there is its handle."""
-        self._handles[run_id] = _HandleRef(handle, run_id, self._forgotten)
-
-    def unwatch(self, run_id: bytes) -> None:
-        """The run's results are wanted even when its handle is gone."""
-        self._handles.pop(run_id, None)
-
-    def inspect(self) -> Future[Inspected]:
-        """Ask the broker about itself."""
-        answer: Future[Inspected] = Future()
-
-        def command(port: ClientPort) -> None:
-            self._inspections.append(answer)
-            port.inspect()
-
-        self._enqueue(command)
-        return answer
-
-    def start_workers(
-        self, slots: int, *, python: str | None = None, in_addition: bool = False, offer: Offer = DEFAULT_OFFER
-    ) -> tuple[int, Future[int]]:
-        """Ask for local slots; the future tells how many are connected then, or raises `NoWorkers`."""
-        answer: Future[int] = Future()
-        request = self._next_request
-        self._next_request += 1
-
-        def command(port: ClientPort) -> None:
-            self._starts[request] = answer
-            self._no_workers = None
-            port.start_workers(request, slots, python=python, in_addition=in_addition, offer=offer)
-
-        self._enqueue(command)
-        return request, answer
-
-    def give_order(self, order: Order, worker_ids: Sequence[bytes] | None = None) -> Inquiry:
-        """Ask supervisors, or all; what comes back is the caller's for as long as it keeps it."""
-        inquiry = Inquiry(self._next_request)
-        self._next_request += 1
-
-        def command(port: ClientPort) -> None:
-            self._inquiries[inquiry.request] = inquiry
-            port.command(inquiry.request, order, worker_ids=worker_ids)
-
-        self._enqueue(command)
-        return inquiry
-
-    def purge(self, queue: str) -> Future[int]:
-        """Revoke whatever waits in a queue; the future tells how many items that were."""
-        answer: Future[int] = Future()
-        request = self._next_request
-        self._next_request += 1
-
-        def command(port: ClientPort) -> None:
-            self._purges[request] = answer
-            port.purge(request, queue)
-
-        self._enqueue(command)
-        return answer
-
-    def stop_workers(self, request: int) -> None:
-        """Stop the workers that this request started."""
-        self._enqueue(lambda port: port.stop_workers(request))
 
     def wait_until_accepted(self, run: ClientRun) -> None:
         """Wait until the broker has confirmed everything that was handed over for the run.
@@ -380,7 +270,7 @@ class Link:
 
     def _may_pass_the_thread(self) -> bool:
         """Whether nothing that was said before is still to be sent, and nothing speaks against sending."""
-        return not self._commands and self._no_workers is None and self.error is None and not self._is_closing
+        return not self._commands and self.questions.no_workers is None and self.error is None and not self._is_closing
 
     # -- the I/O thread ------------------------------------------------------------------------------------------------
 
@@ -421,7 +311,8 @@ class Link:
         has_news = bool(self._commands)
         while self._commands:
             self._commands.popleft()(self._port)
-        if self._forgotten and (has_news or len(self._forgotten) >= FORGET_RUNS):
+        unwanted = self.wanted.unwanted
+        if unwanted and (has_news or unwanted >= FORGET_RUNS):
             self._forget()
 
     def _send_bundles(self, run_id: bytes = b"") -> None:
@@ -443,15 +334,14 @@ class Link:
         blocks = list(pack_blocks(arguments, start=0, blobs=None, folder=""))
         self._submissions.reserve(blocks, wait=False)
         self._submissions.add(spec, function, blocks, closed=True)
-        if self._no_workers is None:
+        if self.questions.no_workers is None:
             self._port.submit(spec, function=function, blocks=blocks, closed=True)
         else:
-            self._give_up(_Followed(bundle, Nobody()), self._no_workers)
+            self._give_up(Followed(bundle, Nobody()), self.questions.no_workers)
 
     def _forget(self) -> None:
-        gone = [self._forgotten.popleft().run_id for _ in range(len(self._forgotten))]
-        if gone:
-            self._port.forget([run_id for run_id in gone if self._handles.pop(run_id, None) is not None])
+        if unwanted := self.wanted.take_unwanted():
+            self._port.forget(unwanted)
 
     # -- whoever reads -------------------------------------------------------------------------------------------------
 
@@ -489,24 +379,14 @@ class Link:
                 self._take_output(output)
             case ReceiptMessage(receipt):
                 self._take_receipt(receipt)
-            case Inspected():
-                self._inspections.popleft().set_result(message)
-            case WorkersStarted(request, slots, error):
-                self._take_workers(request, slots, error)
-            case WereAsked() | Answered():
-                self._take_answer(message)
-            case Purged(request, items):
-                self._purges.pop(request).set_result(items)
+            case Inspected() | WorkersStarted() | WereAsked() | Answered() | Purged():
+                self.questions.take(message)
+                if self.questions.no_workers is not None:
+                    self._give_up_all(self.questions.no_workers)
             case Pong(known=False):
                 self._reread(time.monotonic())
             case Pong() | Welcome() | Refused():
                 pass
-
-    def _take_answer(self, message: WereAsked | Answered) -> None:
-        content = message.asked if isinstance(message, WereAsked) else message.answer
-        inquiry = self._inquiries.get(content.request)  # nobody may wait for it any more
-        if inquiry is not None:
-            inquiry.take(content)
 
     def _take_note(self, note: Note) -> None:
         self._received_entries += len(note.entries)
@@ -556,13 +436,13 @@ class Link:
         if run.output.is_complete:
             self._late.pop(note.run_id, None)
 
-    def _give_up(self, followed: _Followed, error: BaseException) -> None:
+    def _give_up(self, followed: Followed, error: BaseException) -> None:
         run_id = followed.run.run_id
         self._followed.pop(run_id, None)
         self._submissions.drop(run_id)
         self._fail(followed, error)
 
-    def _fail(self, followed: _Followed, error: BaseException) -> None:
+    def _fail(self, followed: Followed, error: BaseException) -> None:
         followed.run.fail(error)
         for handle in (*followed.run.take_ended(), followed.handle):
             self._end(handle)
@@ -579,18 +459,6 @@ class Link:
             )
             self._port.revoke(receipt.run_id, start=0, stop=ALL_ITEMS)
             self._give_up(followed, error)
-
-    def _take_workers(self, request: int, slots: int, error: str) -> None:
-        answer = self._starts.pop(request, None)
-        if answer is None:
-            return
-        if error:
-            answer.set_exception(NoWorkers(error))
-            if not slots:
-                self._no_workers = NoWorkers(error)
-                self._give_up_all(self._no_workers)
-        else:
-            answer.set_result(slots)
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
@@ -638,11 +506,6 @@ class Link:
         self._followed.clear()
         for run in self._late.values():
             run.output.give_up()
-        answers: list[Future[Any]] = [*self._inspections, *self._starts.values(), *self._purges.values()]
-        for answer in answers:
-            if not answer.done():
-                answer.set_exception(error)
-        for inquiry in list(self._inquiries.values()):
-            inquiry.fail(error)
+        self.questions.fail(error)
         self._reading.bell.ring()
         self._reading.tell()

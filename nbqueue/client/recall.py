@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from nbqueue.client.link import Link, Nobody
+from nbqueue.client.followed import Nobody
+from nbqueue.client.link import Link
 from nbqueue.client.revoking import RevokeReport, report
 from nbqueue.client.run import ClientRun
 from nbqueue.core.exchange import ALL_ITEMS, Note
@@ -120,7 +121,7 @@ def full_id(link: Link, text: str) -> bytes:
         raise UnknownTask(
             f"{text!r} is no id of a task: give at least {_MIN_PREFIX} of its {_ID_CHARACTERS} characters"
         )
-    inspected: Future[Any] = link.inspect()
+    inspected: Future[Any] = link.questions.inspect()
     runs: list[bytes] = [view.run_id for view in inspected.result(ANSWER_TIMEOUT_S).inspection.runs]
     found = [run_id for run_id in runs if run_id.hex().startswith(text)]
     if len(found) != 1:

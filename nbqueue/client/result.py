@@ -62,7 +62,7 @@ class AsyncResult(Future[Any], HasOutput):
         self.label = run.label
         self._link = link
         if run.is_whole:
-            link.watch(self, run.run_id)
+            link.wanted.watch(self, run.run_id)
         self._blobs = blobs
         self._attendant = attendant or NoAttendant()
         self._interrupts = Interrupts(self._attendant.occasion, on_interrupt)
@@ -471,7 +471,7 @@ class AsyncResult(Future[Any], HasOutput):
 
     def share(self) -> None:
         """The run may have other handles elsewhere: it stays when this one goes."""
-        self._link.unwatch(self.run.run_id)
+        self._link.wanted.unwatch(self.run.run_id)
 
     def __reduce__(self) -> NoReturn:
         raise NotSerializable(
