@@ -276,7 +276,7 @@ class Link:
 
     def _serve(self) -> None:
         try:
-            while self.error is None and not (self._is_closing and not self._commands):
+            while self.error is None and not (self._is_closing and not self._has_unsent):
                 with self._using_port:
                     self._run_commands()
                     self._send_bundles()
@@ -298,6 +298,11 @@ class Link:
         while self._ended:
             self._ended.popleft().on_over()
             self._reading.tell()
+
+    @property
+    def _has_unsent(self) -> bool:
+        """Whether something that was handed over is still here."""
+        return bool(self._commands or self._open_bundles)
 
     def _patience_s(self) -> float:
         if self._commands:

@@ -364,3 +364,19 @@ def test_an_item_of_a_map_that_goes_on_is_waited_for_alone(app, tmp_path):
     go.touch()
     assert 1 == one.get(20)
     assert [0, 1] == results.get(20)
+
+
+def test_what_was_submitted_last_is_not_lost_when_the_process_ends(own_hub, wait_until, tmp_path):
+    script = """
+        import nbqueue, pathlib, time
+        def mark(path):
+            open(path, "w").close()
+        for _ in range(10):
+            nbqueue.submit(mark, {folder!r} + "/first").get(20)
+        blockers = [nbqueue.submit(time.sleep, 0.2) for _ in range(2)]
+        tasks = [nbqueue.submit(mark, {folder!r} + "/" + str(number)) for number in range(100)]
+    """
+
+    own_hub.run_script(script.format(folder=str(tmp_path)))
+
+    wait_until(lambda: 101 == len(list(tmp_path.iterdir())), "all of them")
