@@ -6,6 +6,7 @@ a shared machine hits every engine, and the report gives medians and ratios.
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import json
 import os
@@ -61,6 +62,7 @@ def main(engines: tuple[str, ...], measures: tuple[str, ...], repeat: int, limit
     for name, why in absent.items():
         click.echo(f"{name}: {why}", err=True)
 
+    compileall.compile_dir(ROOT / "nbqueue", quiet=1)  # as pip has done with the peers
     machine = _machine(present, repeat)
     samples = tuple(_samples(present, measures, repeat, limit_s))
     report = Report(machine=machine, engines=present, absent=absent, samples=samples)
