@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import linecache
+import operator
 import os
 import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import cloudpickle
 import msgspec
 from blake3 import blake3
 
@@ -80,13 +82,16 @@ def pack_function(
     Raises:
         NotSerializable: It, or something that it uses, cannot be pickled.
     """
-    modules = None if retry_on else _modules_of_constant(function)
-    key = (getattr(function, "__code__", None), modules, call, environment.digest, preparation)
-    if modules is not None and (known := _PACKED.get(function)) is not None and known[0] == key:
-        return known[1]
+    contents = None if retry_on else _steady_contents(function)
+    if contents is None:
+        return _pack(function, call, retry_on, environment, blobs, preparation)[0]
+    known = _PACKED.get(function)
+    key = call, environment.digest, preparation
+    if known is not None and known.key == key and _are_identical(known.contents, contents):
+        return known.packed
     packed, is_inline = _pack(function, call, retry_on, environment, blobs, preparation)
-    if modules is not None and is_inline:  # a file might be gone when the function is next submitted
-        _PACKED[function] = key, packed
+    if is_inline:  # a file might be gone when the function is next submitted
+        _PACKED[function] = _Packed(key, contents, packed)
     return packed
 
 
@@ -142,27 +147,76 @@ def name_in(body: bytes) -> str | None:
     return str(packed[1:], "utf-8") if packed[:1] == b"N" else None
 
 
-#: Functions whose pickle cannot change, with all it was made from; in a loop of submits pickling would cost the most.
-_PACKED: weakref.WeakKeyDictionary[Callable[..., Any], tuple[Any, tuple[bytes, bytes]]] = weakref.WeakKeyDictionary()
+class _Packed(NamedTuple):
+    """A packed function, with all that it was made from."""
+
+    key: tuple[object, ...]
+    contents: list[object]
+    packed: tuple[bytes, bytes]
 
 
-def _modules_of_constant(function: object) -> tuple[types.ModuleType, ...] | None:
-    """The modules among the globals of a function that carries nothing else: no closure, no defaults, no other globals.
+#: Functions that carry only what cannot change in place; in a loop of submits pickling would cost the most.
+_PACKED: weakref.WeakKeyDictionary[Callable[..., Any], _Packed] = weakref.WeakKeyDictionary()
+
+#: Values of these types are the same for ever.
+_IMMUTABLE = frozenset({types.NoneType, bool, int, float, complex, str, bytes})
+
+
+def _steady_contents(function: object) -> list[object] | None:
+    """All that the pickle of a function is made from: the same objects, the same pickle.
 
     Returns:
-        None when it carries something that could be changed between two calls.
+        None when it carries something that can be changed in place, e.g. a list or a helper of the notebook.
     """
-    if type(function) is not types.FunctionType or function.__closure__ is not None or function.__dict__:
+    if type(function) is not types.FunctionType or function.__dict__ or cloudpickle.list_registry_pickle_by_value():
         return None
-    if function.__defaults__ or function.__kwdefaults__ or function.__annotations__:
-        return None
-    found = [function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__]
-    return tuple(found) if all(map(_is_importable, found)) else None
+    contents: list[object] = [function.__code__]
+    if _is_named(function):
+        return contents
+    for value in _carried(function):
+        if not _is_steady(value):
+            return None
+        contents.append(value)
+    return contents
 
 
-def _is_importable(value: object) -> bool:
-    """Whether it is a module that travels by its name; one made in the notebook travels with what is in it."""
-    return isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value
+def _carried(function: types.FunctionType) -> Iterator[object]:
+    """Names and values that a function has from elsewhere."""
+    yield from function.__defaults__ or ()
+    for attributes in (function.__kwdefaults__, function.__annotations__):
+        for name, value in (attributes or {}).items():
+            yield name
+            yield value
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # it is empty
+            yield cell
+    for name in _names(function.__code__):
+        if name in function.__globals__:
+            yield name
+            yield function.__globals__[name]
+
+
+def _is_steady(value: object) -> bool:
+    """Whether it cannot change in place, as far as its pickle goes."""
+    if type(value) in _IMMUTABLE or value is types.NoneType:
+        return True
+    if isinstance(value, types.ModuleType):  # one made in the notebook travels with what is in it
+        return sys.modules.get(value.__name__) is value
+    if isinstance(value, (types.GenericAlias, types.UnionType)):
+        return all(map(_is_steady, value.__args__))
+    return isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and _is_named(value)
+
+
+def _is_named(value: type | types.FunctionType | types.BuiltinFunctionType) -> bool:
+    """Whether it travels by its name, since workers can import it."""
+    module = sys.modules.get(value.__module__)
+    return module is not None and module.__name__ != "__main__" and getattr(module, value.__name__, None) is value
+
+
+def _are_identical(some: list[object], others: list[object]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -10,6 +10,7 @@ import threading
 import traceback
 import types
 
+import cloudpickle
 import pytest
 
 from nbqueue.errors import NotSerializable
@@ -119,11 +120,57 @@ def test_the_digest_changes_with_what_is_sent():
     assert packed(f)[0] in digests
 
 
-def test_a_function_that_carries_nothing_is_packed_once():
-    f = cell("def f(x): return math.sqrt(x)", math=math)["f"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x): return math.sqrt(x)",
+        "def f(x: float, *more: list[int], wanted: str | None = None) -> 'float': return math.sqrt(x)",
+        "N = 2.5\ndef f(x, n=3, *, m='a'): return x * N",
+        "def make(n):\n    def f(x): return x + n\n    return f\nf = make(5)",
+        "from fractions import Fraction\nfrom math import sqrt\ndef f(x) -> Fraction: return Fraction(sqrt(x))",
+        "from textwrap import dedent as f",  # which uses much, but travels by its name
+    ],
+)
+def test_a_function_that_carries_nothing_that_could_change_is_packed_once(text):
+    f = cell(text, math=math)["f"]
 
     assert packed(f) is packed(f)
     assert packed(f) is not packed(f, call="star")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "N = []\ndef f(x): return N",
+        "def f(x, n=[]): return n",
+        "class Number: ...\ndef f(x: Number): return x",
+        "def make():\n    n = []\n    def f(x): return n\n    return f\nf = make()",
+        "def f(x): return x\nf.calls = 0",
+    ],
+)
+def test_a_function_that_carries_what_could_change_is_packed_anew(text):
+    f = cell(text)["f"]
+
+    assert packed(f) is not packed(f)
+
+
+def test_a_function_of_a_module_that_travels_by_value_is_packed_anew(monkeypatch):
+    # Given a module that is not installed where workers are
+    module = types.ModuleType("module_at_home")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("def f(x): return x + n\nn = 1", module.__dict__)
+    cloudpickle.register_pickle_by_value(module)
+
+    # When what its function uses changes between two submits
+    try:
+        before = sent(module.f)
+        module.n = 2
+        after = sent(module.f)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+    # Then workers get the new one
+    assert (1, 2) == (before(0), after(0))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +180,7 @@ def test_a_function_that_carries_nothing_is_packed_once():
         "def f(x): return (lambda: x + n)()",
         "def f(x): return [x + n for _ in range(1)][0]",
         "def helper(x): return x + n\ndef f(x): return helper(x)",
+        "n = 1.0\ndef f(x): return int(x + n)",
     ],
 )
 def test_a_changed_global_is_not_missed(text):
