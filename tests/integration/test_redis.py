@@ -109,7 +109,10 @@ def double_slowly(number):
 def await_running(app: nbqueue.App, count: int = 1) -> None:
     """Until so many items run."""
     deadline = time.monotonic() + 10
-    while sum(chunk.item is not None for chunk in app.connection()[0].inspect().result(5).inspection.chunks) < count:
+    while (
+        sum(chunk.item is not None for chunk in app.connection()[0].questions.inspect().result(5).inspection.chunks)
+        < count
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -437,7 +440,7 @@ def test_a_worker_that_was_frozen_is_fenced(site, tmp_path):
     while "taken for dead" not in site.log(0):
         assert time.monotonic() < deadline, site.log(0)
         time.sleep(0.1)
-    while len(app.connection()[0].inspect().result(5).inspection.workers) < 2:
+    while len(app.connection()[0].questions.inspect().result(5).inspection.workers) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
