@@ -103,7 +103,7 @@ class Submitter:
             NotSerializable: The function or an argument cannot be pickled.
             BrokerUnavailable: The broker cannot be reached or started.
         """
-        return self.submit_as(AsyncResult, fn, *args, **kwargs)
+        return self.submit_item(AsyncResult, fn, *_as_item(args, kwargs))
 
     @handed_over
     def submit_as(self, kind: Callable[..., Handle], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle:

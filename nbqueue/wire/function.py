@@ -168,7 +168,11 @@ def _steady_contents(function: object) -> list[object] | None:
     Returns:
         None when it carries something that can be changed in place, e.g. a list or a helper of the notebook.
     """
-    if type(function) is not types.FunctionType or function.__dict__ or cloudpickle.list_registry_pickle_by_value():
+    if cloudpickle.list_registry_pickle_by_value():
+        return None
+    if type(function) is types.BuiltinFunctionType:
+        return [function] if _is_named(function) else None
+    if type(function) is not types.FunctionType or function.__dict__:
         return None
     contents: list[object] = [function.__code__]
     if _is_named(function):

@@ -154,6 +154,16 @@ def test_a_function_that_carries_what_could_change_is_packed_anew(text):
     assert packed(f) is not packed(f)
 
 
+@pytest.mark.parametrize("function", [abs, math.sqrt, len])
+def test_a_builtin_function_is_packed_once(function):
+    assert packed(function) is packed(function)
+
+
+@pytest.mark.parametrize("function", [[3, 1].append, {1: 2}.get, dict.fromkeys])
+def test_a_builtin_method_is_packed_anew(function):
+    assert packed(function) is not packed(function)
+
+
 def test_a_function_of_a_module_that_travels_by_value_is_packed_anew(monkeypatch):
     # Given a module that is not installed where workers are
     module = types.ModuleType("module_at_home")
