@@ -63,20 +63,27 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class SealingKey:
     """A secret, and the two keys and the name that are derived from it. Its repr shows the name only."""
 
-    __slots__ = ("cipher", "id", "mac", "secret")
+    __slots__ = ("_mac", "cipher", "id", "secret")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_BYTES:
             raise KeyFileError(f"a key has {KEY_BYTES} bytes, not {len(secret)}")
         self.secret = secret
         self.id = _derive(secret, b"nbqueue-id")[:_ID_BYTES]  #: not secret
-        self.mac = _derive(secret, b"nbqueue-mac")
+        self._mac = hashlib.blake2b(key=_derive(secret, b"nbqueue-mac"), digest_size=_MAC_BYTES)
         self.cipher = _derive(secret, b"nbqueue-cipher")
 
     @property
     def name(self) -> str:
         """By which people, logs and errors know the key; not secret."""
         return self.id.hex()[:8]
+
+    def mac(self, *parts: bytes | memoryview) -> bytes:
+        """The proof that who wrote *parts* has this key."""
+        mac = self._mac.copy()
+        for part in parts:
+            mac.update(part)
+        return mac.digest()
 
     def __repr__(self) -> str:
         return f"<SealingKey {self.name}>"
@@ -130,7 +137,7 @@ class Sealer:
             encrypted: bytes = _cipher(self._key, prefix).encrypt(_NONCE, body, prefix)
             return prefix + encrypted
         prefix = MAGIC + _MAC + self._key.id
-        return b"".join((prefix, _mac(self._key, prefix, shown, body), shown, body))
+        return b"".join((prefix, self._key.mac(prefix, shown, body), shown, body))
 
     def open(self, data: bytes, *, kind: Kind, **place: Any) -> Opened:
         """The body of a sealed message, if all of it is genuine and it belongs here.
@@ -172,7 +179,7 @@ class Sealer:
 
     def _check_mac(self, key: SealingKey, view: memoryview) -> tuple[Header, bytes]:
         proof, rest = view[_PREFIX_BYTES : _PREFIX_BYTES + _MAC_BYTES], view[_PREFIX_BYTES + _MAC_BYTES :]
-        if not hmac.compare_digest(proof, _mac(key, view[:_PREFIX_BYTES], rest)):
+        if not hmac.compare_digest(proof, key.mac(view[:_PREFIX_BYTES], rest)):
             raise SealBroken("its seal does not fit: it was forged or changed on its way")
         (length,) = _LENGTH.unpack_from(rest)
         return self._header(rest[2 : 2 + length]), bytes(rest[2 + length :])
@@ -207,13 +214,6 @@ class Opened(msgspec.Struct, frozen=True):
     header: Header
     body: bytes
     is_encrypted: bool
-
-
-def _mac(key: SealingKey, *parts: bytes | memoryview) -> bytes:
-    mac = hashlib.blake2b(key=key.mac, digest_size=_MAC_BYTES)
-    for part in parts:
-        mac.update(part)
-    return mac.digest()
 
 
 def _cipher(key: SealingKey, shown: bytes) -> Any:

@@ -47,7 +47,7 @@ class SlotOutput:
         self._sorter = Sorter()
         self._batch = OutputBatch()
         self._delivery: Delivery | None = None
-        self._decoders = _new_decoders()
+        self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in _STREAMS]
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._reported_at = 0.0
         self._item = 0  #: that ran when the pipes were last read
@@ -74,7 +74,8 @@ class SlotOutput:
         """From now on, what the slot prints is that of items of this delivery."""
         self._delivery = delivery
         self._batch.begin()
-        self._decoders = _new_decoders()
+        for decoder in self._decoders:
+            decoder.reset()
 
     def end(self) -> None:
         """The delivery is done; what still comes is nobody's."""
@@ -131,11 +132,6 @@ class SlotOutput:
         self._batch.print(item, delivery.attempt, _STREAMS[piece.stream], text)
         if piece.stream == 1:
             self._last_lines.extend(text.splitlines()[-LAST_LINES:])
-
-
-def _new_decoders() -> list[codecs.IncrementalDecoder]:
-    make = codecs.getincrementaldecoder("utf-8")
-    return [make("replace"), make("replace")]
 
 
 def _read(reader: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,8 @@ class Pipe(Generic[Message]):
         self._socket = end
         self._reader: PacketReader[Message] = PacketReader(message_types, max_bytes=MAX_BYTES)
         self._received: list[Message] = []
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -51,6 +54,7 @@ class Pipe(Generic[Message]):
 
     def _read(self) -> bool:
         try:
+            self._poll.poll()  # a `recv` that waits is woken, too, when the other end has read what we sent
             data = self._socket.recv(_READ_BYTES)
         except OSError:
             return False

@@ -19,7 +19,7 @@ from typing import Any
 from nbqueue.brokers.nesting import NEST
 from nbqueue.core.exchange import Delivery
 from nbqueue.core.serializers import Serializer
-from nbqueue.core.task import NO_LIMITS
+from nbqueue.core.task import NO_LIMITS, Block
 from nbqueue.errors import NestingLimitExceeded, SoftTimeLimitExceeded
 from nbqueue.wire.accept import check_accepted
 from nbqueue.wire.blobs import BlobStore
@@ -114,10 +114,8 @@ class Slot:
         else:
             self._tidy.remember()
             for block in delivery.blocks:
-                first, last = max(block.start, delivery.start), min(block.stop, delivery.stop)
-                if first < last and not self._spent:
-                    values = PackedValues(block.payload, self._blobs)
-                    self._run_block(function, values, block.start, first, last, report)
+                if not self._spent:
+                    self._run_block(function, block, delivery, report)
             report.pack()  # while the cell still names an item: pickling a result runs user code, too
         finally:
             self._cell.end()
@@ -158,13 +156,15 @@ class Slot:
             remark=lambda sentence: self._send(Remark(run_id, sentence)),
         )
 
-    def _run_block(
-        self, function: LoadedFunction, values: PackedValues, base: int, first: int, last: int, report: Reporter
-    ) -> None:
-        """Run the items *first* to *last* of a block whose first value belongs to item *base*.
+    def _run_block(self, function: LoadedFunction, block: Block, delivery: Delivery, report: Reporter) -> None:
+        """Run the items of a block that are delivered.
 
         The loop is written for items that take a microsecond: whatever happens once per item is a local variable.
         """
+        base, first, last = block.start, max(block.start, delivery.start), min(block.stop, delivery.stop)
+        if first >= last:
+            return
+        values = PackedValues(block.payload, self._blobs)
         call = _CALLS[function.call]
         user_function = function.function
         numbers, token = self._cell.numbers, self._token
@@ -205,6 +205,8 @@ class Slot:
             if now >= look_at:
                 if SLATE.item_ended is not None:
                     SLATE.item_ended()
+                if index + 1 == delivery.stop:
+                    return  # the rest comes with the final report
                 self._capture.end_item()
                 if now >= report.next_report_at:
                     report.send(final=False)

@@ -196,21 +196,16 @@ class Supervisor:
     def patience_s(self) -> float:
         """So many seconds `run_once` may wait."""
         now = self._clock()
-        if any(slot.wait.since(now) is not None for slot in self._slots):
-            return LEND_AFTER_S
-        if self._port_is_quiet_only_until(now):
-            return ANNOUNCE_S
-        until_heartbeat_s = max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now))
-        until_look_s = self._warden.patience_s(self._slots)
-        return until_heartbeat_s if until_look_s is None else min(until_heartbeat_s, until_look_s)
-
-    def _port_is_quiet_only_until(self, now: float) -> bool:
-        """Whether something must be looked at soon: an unannounced item, a ladder, output, a hoarded chunk."""
-        return bool(self._waiting) or any(
-            slot.work is not None
-            and (not slot.work.announced or slot.work.ladder is not None or slot.output.is_waiting)
-            for slot in self._slots
-        )
+        patience_s = max(0.0, min(HEARTBEAT_S, self._heartbeat_at - now, self._warden.patience_s(self._slots)))
+        if self._waiting:  # hoarded chunks
+            patience_s = min(patience_s, ANNOUNCE_S)
+        for slot in self._slots:
+            if slot.wait.since(now) is not None:
+                patience_s = min(patience_s, LEND_AFTER_S)
+            work = slot.work
+            if work is not None and (not work.announced or work.ladder is not None or slot.output.is_waiting):
+                patience_s = min(patience_s, ANNOUNCE_S)
+        return patience_s
 
     def _look_at_the_clock(self) -> None:
         now = self._clock()
@@ -321,6 +316,8 @@ class Supervisor:
 
     def _retire_surplus(self) -> None:
         """End idle slots that are no longer wanted. Those that are being forked or are dying will be looked at then."""
+        if len(self._slots) <= self._wanted_slots:
+            return
         unready = sum(not slot.is_ready for slot in self._slots)
         surplus = len(self._slots) - self._wanted_slots - unready
         idle = [slot for slot in self._slots if slot.is_ready and slot.work is None]

@@ -7,6 +7,7 @@ hard limit is killed with its process; what is then reported of it is its `Work.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Sequence
 
@@ -44,12 +45,13 @@ class Warden:
         self._threads = _threads()
         self.holding: Budget | None = None  #: memory that is nearly used up: nothing more may be begun
 
-    def patience_s(self, slots: Slots) -> float | None:
-        """How soon it must look again; None: nothing runs."""
-        works = [slot.work for slot in slots if slot.work is not None]
-        if any(work.delivery.limits.is_any for work in works):
-            return LOOK_S
-        return MEASURE_S if works or self.holding is not None else None
+    def patience_s(self, slots: Slots) -> float:
+        """How soon it must look again; infinite when nothing runs."""
+        patience_s = math.inf if self.holding is None else MEASURE_S
+        for slot in slots:
+            if slot.work is not None:
+                patience_s = min(patience_s, LOOK_S if slot.work.delivery.limits.is_any else MEASURE_S)
+        return patience_s
 
     def look(self, slots: Slots, now: float) -> None:
         """Do what is due."""
