@@ -1,7 +1,6 @@
 """The brokers that the suite runs on, each behind the same few methods, on a clock of ours."""
 
 import atexit
-import functools
 import math
 import os
 import random
@@ -14,14 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-import msgspec
-import redis
-
 from nbqueue.brokers.base import ClientPort, WorkerPort
 from nbqueue.brokers.memory import MemoryBroker
+from nbqueue.brokers.redis import operations
 from nbqueue.brokers.redis.address import parse
 from nbqueue.brokers.redis.broker import RedisBroker
-from nbqueue.brokers.redis.scripts import NAMES, Script, as_function, as_script, source
+from nbqueue.brokers.redis.scripts import Script, functions, plain_scripts, read_part
 from nbqueue.brokers.redis.server import ask
 from nbqueue.brokers.sealed import SealedBroker
 from nbqueue.brokers.zmq.broker import ZmqBroker
@@ -231,9 +228,7 @@ class RedisTransport:
         return script
 
     def tick(self) -> None:
-        limits = self._limits
-        figures = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes, 0]
-        arguments = msgspec.msgpack.encode(figures), msgspec.msgpack.encode(["t"])
+        arguments = operations.circumstances(self._limits, bytes(8), b""), operations.encode(["t"])
         self._client.execute_command(*self._tick_script().call, 1, self._prefix, *arguments)
 
     def receive_from_client_port(self, port: ClientPort) -> list[ToClientPeer]:
@@ -243,23 +238,21 @@ class RedisTransport:
         return self._receive(port)
 
     def _receive(self, port):
-        """All messages until everything asked is answered, and everything in the port's stream was read."""
+        """All messages until everything asked is answered, and everything in the port's list was read."""
         session, messages = port._session, []
         deadline = time.monotonic() + PATIENCE_S
         while True:
             assert time.monotonic() < deadline, "the server does not answer"
             arrived = port.receive()
             messages += arrived
-            if not arrived and session.is_quiet and session.last_entry == self._last_entry(session):
-                return messages
+            if not arrived and session.is_quiet and self._client.llen(session.news_key) == 0:
+                # What was taken from the list before the server said so has been written to the port's socket.
+                arrived = port.receive()
+                messages += arrived
+                if not arrived and session.is_quiet:
+                    return messages
             if not arrived:
                 select.select([port.fileno()], [], [], 0.001)
-
-    def _last_entry(self, session) -> str:
-        try:
-            return self._client.xinfo_stream(session._stream)["last-generated-id"].decode()
-        except redis.ResponseError:
-            return session.last_entry  # nothing was ever said, or it is forgotten
 
     def await_farewell(self, worker_id: bytes) -> None:
         pass  # closing a port waits for it
@@ -284,23 +277,21 @@ REAL_CLOCK = "local function clock() local t = call('TIME'); return t[1] + t[2] 
 TESTS_CLOCK = "local function clock() return tonumber(call('GET', P .. 'clock')) end"
 
 
-@functools.cache
 def scripts_with_clock(*, as_functions: bool) -> dict[str, Script]:
     """The scripts with the test's clock in place of the server's."""
-    found = {}
-    for name in NAMES:
-        text = source(name)
-        assert text.count(REAL_CLOCK) == 1
-        text = text.replace(REAL_CLOCK, TESTS_CLOCK)
-        found[name] = as_function(name, text) if as_functions else as_script(name, text, knows_flags=False)
-    return found
+    assert read_part("base").count(REAL_CLOCK) == 1
+    return functions(_read_part_with_clock) if as_functions else plain_scripts(_read_part_with_clock, knows_flags=False)
+
+
+def _read_part_with_clock(name: str) -> str:
+    return read_part(name).replace(REAL_CLOCK, TESTS_CLOCK)
 
 
 def load_with_clock(connection, info) -> dict[str, Script]:
     """What `session.load_scripts` does, with that clock."""
     found = scripts_with_clock(as_functions=info.knows_functions)
-    for script in found.values():
-        ask(connection, *script.load)
+    for load in {script.load for script in found.values()}:
+        ask(connection, *load)
     return found
 
 

@@ -416,14 +416,14 @@ def test_results_that_were_forged_or_swapped_are_refused_unread(site, friend, ca
     site.worker()
     for run_id in runs:
         friend.end_of(run_id)
-    logs = [PREFIX + b"l:" + run_id for run_id in runs]
-    entries = [msgspec.msgpack.decode(site.raw.lindex(log, 0)) for log in logs]
+    keys = [PREFIX + b"r:" + run_id for run_id in runs]
+    entries = [msgspec.msgpack.decode(site.raw.hget(key, "e")) for key in keys]
     forged, swapped, sent_back = (list(entry) for entry in entries[:3])
     forged[3] = canary.block
     swapped[3] = entries[3][3]
     sent_back[3] = b"NBS1" + bytes(200)
-    for log, entry in zip(logs, (forged, swapped, sent_back), strict=False):
-        site.raw.lset(log, 0, msgspec.msgpack.encode(entry))
+    for key, entry in zip(keys, (forged, swapped, sent_back), strict=False):
+        site.raw.hset(key, "e", msgspec.msgpack.encode(entry))
 
     # When their client reads them
     reasons = [friend.why(run_id) for run_id in runs[:3]]

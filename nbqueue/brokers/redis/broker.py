@@ -47,18 +47,17 @@ class RedisBroker(Broker):
 
     def open_client(self, client_id: bytes) -> ClientPort:
         """See `Broker.open_client`."""
-        return RedisClientPort(client_id, lambda port: self._open_session(port, b"n:" + client_id))
+        return RedisClientPort(client_id, lambda port: self._open_session(port, b"n:" + client_id, client_id))
 
     def open_worker(self, info: WorkerInfo) -> WorkerPort:
         """See `Broker.open_worker`."""
-        return RedisWorkerPort(
-            info, self._ahead, lambda port: self._open_session(port, b"w:" + info.worker_id + b":in")
-        )
+        return RedisWorkerPort(info, self._ahead, lambda port: self._open_session(port, b"w:" + info.worker_id + b":"))
 
-    def _open_session(self, listener: Listener, stream: bytes) -> Session:
+    def _open_session(self, listener: Listener, news: bytes, client_id: bytes = b"") -> Session:
         return Session(
             self._address,
-            stream=self._address.prefix.encode() + stream,
+            news=self._address.prefix.encode() + news,
+            client_id=client_id,
             limits=self._limits,
             listener=listener,
             tick_s=self._tick_s,

@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import hiredis
 
 from nbqueue.brokers.redis.server import AnyConnection
 
-_READ_BYTES = 256 * 1024
+#: More would have malloc map and unmap memory for every read.
+_READ_BYTES = 64 * 1024
+
+
+def pack_command(*parts: str | float | bytes) -> bytes:
+    """A command as it is sent."""
+    return bytes(hiredis.pack_command(parts))  # type: ignore[arg-type] # its stub knows only commands of one part
 
 
 class ChannelClosed(ConnectionError):
@@ -44,14 +49,13 @@ class Channel:
         """Whether the socket did not take everything yet."""
         return bool(self._unsent)
 
-    def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
-        """Send *commands*, as far as the socket takes them now; `flush` sends the rest.
+    def send(self, commands: bytes) -> None:
+        """Send *commands*, packed, as far as the socket takes them now; `flush` sends the rest.
 
         Raises:
             ChannelClosed: The connection broke.
         """
-        for command in commands:
-            self._unsent += hiredis.pack_command(command)
+        self._unsent += commands
         self.flush()
 
     def flush(self) -> None:

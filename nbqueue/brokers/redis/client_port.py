@@ -240,18 +240,19 @@ class RedisClientPort(ClientPort):
                 follow.begin_anew()
             self._ask_for_more(run_id, follow)
 
-    def on_entry(self, field: bytes, value: bytes) -> None:
-        """See `session.Listener`."""
-        if field == b"n":
-            for news in operations.decode_all_news(value):
+    def on_entry(self, entry: bytes) -> None:
+        """See `session.Listener`; what the first letters mean stands in lua/clients.lua."""
+        letter, body = entry[:1], memoryview(entry)[1:]
+        if letter == b"n":
+            for news in operations.decode_all_news(body):
                 follow = self._follows.get(news.run_id)
                 if follow is not None:
                     self._take_news(follow, news)
-        elif field == b"e":
-            self._take_printed(operations.decode_all_printed(value))
-        elif field == b"a":
-            self._messages.append(Answered(operations.decode_answer(value)))
-        elif field == b"w":
+        elif letter == b"e":
+            self._take_printed(operations.decode_all_printed(body))
+        elif letter == b"a":
+            self._messages.append(Answered(operations.decode_answer(body)))
+        elif letter == b"w":
             self._session.ask(Operation("client", operations.encode(["o"]), self._take_new_crew))
 
     def _take_printed(self, notes: Sequence[OutputNote]) -> None:

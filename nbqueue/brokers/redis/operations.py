@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgpack
 import msgspec
 
+from nbqueue.core.dispatcher import Limits
 from nbqueue.core.exchange import HeldClaims, OutputNote, WorkerInfo
 from nbqueue.core.inspection import ChunkView, Inspection, QueueView, RunView, WorkerView
 from nbqueue.core.orders import Answer, Asked, Order
@@ -19,11 +22,31 @@ from nbqueue.wire.messages import ToWorkerPeer
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 _encode_struct = msgspec.msgpack.Encoder().encode
+_pack_limits = struct.Struct(">ddddd").pack
+
+
+def circumstances(limits: Limits, ear: bytes, client_id: bytes) -> bytes:
+    """What every script is told beside operations.
+
+    Args:
+        limits: Of the broker.
+        ear: Eight bytes which tell the caller's list of news from those of its former connections.
+        client_id: Of the client that calls; empty for a supervisor.
+    """
+    seed = random.getrandbits(30)
+    figures = _pack_limits(limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes, seed)
+    return figures + ear + client_id
 
 
 def encode(operation: list[Any]) -> bytes:
-    """The bytes of an operation. Lua knows strings but no bytes, so both travel as strings."""
-    return bytes(_pack(msgspec.to_builtins(operation, builtin_types=(bytes,))))
+    """The bytes of an operation: its parts, one after the other. Lua has no bytes but strings, which both become."""
+    return _without_head(_pack(msgspec.to_builtins(operation, builtin_types=(bytes,))))
+
+
+def _without_head(packed: bytes | None) -> bytes:
+    """The parts of a list of less than 16 elements."""
+    assert packed is not None
+    return packed[1:]
 
 
 class News(msgspec.Struct, frozen=True, array_like=True):
@@ -151,7 +174,8 @@ class Crew:
 
 def asked(client_id: bytes, spec: RunSpec) -> bytes:
     """What runs of one kind have in common; the server reads it once for all of them."""
-    return encode([spec.function, spec.label, spec.environment, client_id, _options(spec.options)])
+    kind = [spec.function, spec.label, spec.environment, client_id, _options(spec.options)]
+    return bytes(_pack(msgspec.to_builtins(kind, builtin_types=(bytes,))))
 
 
 def submit(
@@ -160,7 +184,7 @@ def submit(
     """A run and its first items; *kind* is what `asked` has made of it."""
     family = [spec.parent or False, spec.parent_item, spec.depth] if spec.parent or spec.depth else False
     flat = [(block.start, block.stop, block.payload) for block in blocks]
-    return bytes(_pack(["s", client_id, spec.run_id, kind, function, flat, closed, family]))
+    return _without_head(_pack(["s", client_id, spec.run_id, kind, function, flat, closed, family]))
 
 
 def _options(options: TaskOptions) -> list[Any]:
@@ -204,7 +228,7 @@ def inspection(reply: bytes) -> Inspection:
     crew = Crew([CrewMember(worker.info.slots, worker.info.offer) for worker in seen.workers])
     return Inspection(
         workers=[_worker_view(worker) for worker in seen.workers],
-        runs=[_run_view(run, crew) for run in seen.runs],
+        runs=[_run_view(run, crew) for run in sorted(seen.runs, key=lambda run: run.age_s, reverse=True)],
         clients=seen.clients,
         refused_events=seen.refused_events,
         payload_bytes=seen.payload_bytes,

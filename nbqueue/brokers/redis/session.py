@@ -1,8 +1,11 @@
-"""A port's conversation with the server: operations in batches, a stream of news, and a new connection when one breaks.
+"""A port's conversation with the server: operations in batches, a list of news, and a new connection when one breaks.
 
 An operation is one element of a script call. One call is under way at a time; what is asked meanwhile goes out together
 with the next, so batches grow with the load and a lone operation waits for nobody. Every script is safe to repeat: when
 the connection breaks, the call under way is sent again on the next one, before all that was asked later.
+
+News are asked for ahead: the second connection has many commands waiting in the server, each for one entry of the list,
+so that an entry comes without being asked for, and costs neither side a message more (docs/adr/0020).
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import logging
 import math
 import os
 import random
-import selectors
 import threading
 import time
 from collections import deque
@@ -19,14 +21,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import hiredis
-import msgspec
 import redis
 
+from nbqueue.brokers.redis import operations
 from nbqueue.brokers.redis.address import Address
-from nbqueue.brokers.redis.channel import Channel, ChannelClosed
+from nbqueue.brokers.redis.channel import Channel, ChannelClosed, pack_command
 from nbqueue.brokers.redis.failures import describe, is_elsewhere, translate_redis_errors
 from nbqueue.brokers.redis.scripts import Script, functions, plain_scripts
 from nbqueue.brokers.redis.server import AnyConnection, ServerInfo, ask, check, open_connection, read_info
+from nbqueue.brokers.redis.watch import Watch
 from nbqueue.core.dispatcher import Limits
 from nbqueue.errors import BrokerUnavailable
 
@@ -47,11 +50,12 @@ GREETING_S = 10.0
 GIVE_UP_S = 60.0
 #: Pause before a call is repeated that a full server refused.
 FULL_PAUSE_S = 0.5
-#: Entries of the stream that are read in one go, and after so many the stream is trimmed.
-READ_ENTRIES = 256
-TRIM_ENTRIES = 64
-
-_encode = msgspec.msgpack.Encoder().encode
+#: So many entries of the list are asked for ahead; when so few are left, more are asked for together with the next
+#: call, and at the latest when there are hardly any.
+NEWS_AHEAD = 32
+NEWS_FEW = 16
+NEWS_HARDLY_ANY = 8
+EAR_BYTES = 8
 
 Reply = bytes
 OnReply = Callable[[Reply], None]
@@ -64,16 +68,17 @@ class Operation(NamedTuple):
     body: bytes
     on_reply: OnReply | None = None
     on_full: Callable[[], None] | None = None  #: the server is out of memory and has refused it
+    is_awaited: bool = True  #: False: that it was carried out will be seen when there is something else to see
 
 
 class Listener(Protocol):
     """Whose conversation it is."""
 
-    def on_entry(self, field: bytes, value: bytes) -> None:
-        """Something arrived in the stream."""
+    def on_entry(self, entry: bytes) -> None:
+        """Something arrived in the list."""
 
     def greetings(self) -> list[Operation]:
-        """What is to be said first on a new connection; the stream is empty after it."""
+        """What is to be said first on a new connection, whose list is another one than the last one's."""
 
     def on_reconnected(self, *, is_same_server: bool) -> None:
         """The greetings were answered on a connection that replaces a broken one.
@@ -103,9 +108,9 @@ def load_scripts(connection: AnyConnection, info: ServerInfo) -> dict[str, Scrip
     """See `ScriptLoader`: functions where the server has them, and lets us."""
     if info.knows_functions:
         try:
-            for script in functions().values():
-                if not ask(connection, "FUNCTION", "LIST", "LIBRARYNAME", script.call[1]):
-                    ask(connection, *script.load)
+            script = functions()["tick"]  # they are all in one library
+            if not ask(connection, "FUNCTION", "LIST", "LIBRARYNAME", script.library):
+                ask(connection, *script.load)
             return functions()
         except redis.ResponseError as error:  # not allowed to, or no memory left for them
             logger.info("redis takes no functions", extra={"reason": str(error)})
@@ -143,21 +148,32 @@ class Session:
         self,
         address: Address,
         *,
-        stream: bytes,
+        news: bytes,
+        client_id: bytes = b"",
         limits: Limits,
         listener: Listener,
         tick_s: float,
         load: ScriptLoader = load_scripts,
     ) -> None:
-        """Connect to *address* and read *stream* from its begin; *tick_s*: seconds between looks at the clock.
+        """Connect to *address*.
+
+        Args:
+            address: Of the server.
+            news: What the keys of this port's lists of news begin with; each connection has one of its own.
+            client_id: The client whose port it is; empty for a supervisor.
+            limits: Of the broker.
+            listener: Whose conversation it is.
+            tick_s: Seconds between looks at the clock.
+            load: Makes the server know the scripts.
 
         Raises:
             BrokerUnavailable: The server does not answer, or cannot be a broker.
             EnvironmentMismatch: It is too old.
         """
         self._address = address
-        self._stream = stream
-        self._limits = [limits.lease_s, limits.client_lease_s, limits.max_items, limits.max_bytes]
+        self._news = news
+        self._client_id = client_id
+        self._limits = limits
         self._listener = listener
         self._tick_s = tick_s
         self._load = load
@@ -166,8 +182,10 @@ class Session:
         self._under_way: list[Operation] = []
         self._heard_at = self._adopted_at = time.monotonic()
         self._retry_at: float | None = None
-        self._last_entry = "0-0"
-        self._untrimmed = 0
+        self._ear = b""
+        self._ask_for_entry = b""  # the command, packed
+        self._asked_for = 0  # entries that the server will send when they come
+        self._is_greeted = False
         self._lost_at: float | None = None
         self._next_tick = time.monotonic() + tick_s * (0.1 + random.random())
         self._alarm: threading.Timer | None = None
@@ -175,13 +193,10 @@ class Session:
         self._opened: Opened | BaseException | None = None
         self._is_closed = False
         self._is_refused = False  # scripts have to be loaded again
-        self._waits_for_room = False  # to write
-        self._is_woken = False
-        self._selector = selectors.DefaultSelector()
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._is_awaited = True  # the answer to what is under way
+        self._is_finishing = False
+        self._is_settled_for: bool | None = None  # `_settle` was called for awaited answers, or not, and all was sent
+        self._watch = Watch()
         self._pair: Opened | None = None
         self._info: ServerInfo
         try:
@@ -203,13 +218,13 @@ class Session:
         return not (self._queue or self._under_way)
 
     @property
-    def last_entry(self) -> str:
-        """The last entry of the stream that was read."""
-        return self._last_entry
+    def news_key(self) -> bytes:
+        """The list of news that this connection reads."""
+        return self._news + self._ear
 
     def fileno(self) -> int:
         """Readable when `pump` has something to do."""
-        return int(self._selector.fileno())
+        return self._watch.fileno()
 
     def ask(self, operation: Operation) -> None:
         """Queue an operation for the next `pump`."""
@@ -232,7 +247,7 @@ class Session:
                 self._send_call()
             except ChannelClosed:
                 self.wake()  # its owner finds out, and sends it on the next connection
-            if self._pair.commands.has_unsent:
+            if self._pair.commands.has_unsent or self._pair.news.has_unsent:
                 self.wake()
             return True
         finally:
@@ -240,19 +255,17 @@ class Session:
 
     def wake(self) -> None:
         """Make `fileno` readable; may be called by any thread."""
-        try:
-            os.write(self._wake_writer, b"!")
-        except OSError:
-            pass  # full of wake-ups already, or closed
-        self._is_woken = True  # not before: who finds nothing to read would take the next wake-up for none
+        self._watch.ring()
 
     def flush(self) -> None:
         """Send what was asked, unless an answer is outstanding: then it goes out with that. Raises as `pump` does."""
+        if not self._queue and self._is_settled_for == self._is_awaited:
+            return
         with self._turn:
             if self._pair is not None:
                 try:
-                    self._flush(time.monotonic())
-                    self._watch(self._pair)
+                    self._flush(self._pair, time.monotonic())
+                    self._settle(self._pair)
                 except ChannelClosed as error:
                     self._lose(str(error))
 
@@ -264,30 +277,37 @@ class Session:
         """
         with self._turn:
             now = time.monotonic()
-            self._drain_wakes()
+            self._watch.hush()
             if self._pair is None:
                 self._take_opened(now)
             if self._pair is not None:
                 try:
-                    self._flush(now)
-                    self._receive(self._pair, now)
+                    self._flush(self._pair, now)
+                    if self._is_awaited:
+                        self._take_answers(self._pair, now)
+                    if not self._take_news(self._pair, now) and not self._is_awaited:
+                        self._take_answers(self._pair, now)
                     self._look_at_the_clock(now)
-                    self._flush(now)
-                    self._watch(self._pair)
+                    self._flush(self._pair, now)
+                    self._settle(self._pair)
                 except ChannelClosed as error:
                     self._lose(str(error))
 
     def finish(self, timeout_s: float) -> bool:
         """Wait until all that was asked is answered; False when that took too long."""
         deadline = time.monotonic() + timeout_s
-        while not self.is_quiet:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                return False
-            self.pump()
-            if not self.is_quiet:
-                self._selector.select(min(remaining_s, 0.1))
-        return True
+        self._is_finishing = True
+        try:
+            while not self.is_quiet:
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0:
+                    return False
+                self.pump()
+                if not self.is_quiet:
+                    self._watch.wait(min(remaining_s, 0.1))
+            return True
+        finally:
+            self._is_finishing = False
 
     def greet(self) -> None:
         """Wait for the answer to the greetings.
@@ -319,8 +339,10 @@ class Session:
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    def _flush(self, now: float) -> None:
+    def _flush(self, pair: Opened, now: float) -> None:
         """Send the next call if none is under way."""
+        if self._queue and not self._is_awaited:
+            self._take_answers(pair, now)  # it may have been there for long
         if self._under_way or not self._queue or (self._retry_at is not None and now < self._retry_at):
             return
         self._retry_at = None
@@ -336,13 +358,16 @@ class Session:
     def _send_call(self) -> None:
         assert self._pair is not None
         script = self._pair.scripts[self._under_way[0].script]
-        limits = _encode([*self._limits, random.getrandbits(30)])
+        circumstances = operations.circumstances(self._limits, self._ear, self._client_id)
         bodies = [operation.body for operation in self._under_way]
-        call = (*script.call, 1, self._address.prefix, limits, *bodies)
+        self._is_awaited = any(operation.is_awaited for operation in self._under_way)
+        call = pack_command(*script.call, 1, self._address.prefix, circumstances, *bodies)
         if self._is_refused:
-            self._pair.commands.send([*(script.load for script in self._pair.scripts.values()), call])
-        else:
-            self._pair.commands.send([call])
+            loads = dict.fromkeys(script.load for script in self._pair.scripts.values())
+            call = b"".join(pack_command(*load) for load in loads) + call
+        self._pair.commands.send(call)
+        if self._is_greeted and self._asked_for <= NEWS_FEW:
+            self._ask_for_news(self._pair)  # the server is awake anyway
 
     def _take_reply(self, reply: Any, now: float) -> None:
         if isinstance(reply, bytes):
@@ -350,8 +375,8 @@ class Session:
         elif isinstance(reply, hiredis.ReplyError):
             self._take_error(str(reply), now)
         elif self._under_way:
-            operations, self._under_way = self._under_way, []
-            for operation, answer in zip(operations, reply[1:], strict=True):
+            answered, self._under_way, self._is_awaited = self._under_way, [], True
+            for operation, answer in zip(answered, reply[1:], strict=True):
                 if operation.on_reply is not None:
                     operation.on_reply(answer)
             if reply[0]:
@@ -370,11 +395,11 @@ class Session:
 
     def _take_full(self, now: float) -> None:
         """The server is out of memory: work is refused, all else is said again, because it frees or finishes."""
-        operations, self._under_way = self._under_way, []
+        refused, self._under_way, self._is_awaited = self._under_way, [], True
         self._retry_at = now + FULL_PAUSE_S
         self._ring_in(FULL_PAUSE_S)
         again = []
-        for operation in operations:
+        for operation in refused:
             if operation.on_full is not None:
                 operation.on_full()
             else:
@@ -385,35 +410,28 @@ class Session:
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
-    def _receive(self, pair: Opened, now: float) -> None:
+    def _take_answers(self, pair: Opened, now: float) -> None:
         for reply in pair.commands.receive():
             self._heard_at = now
             self._take_reply(reply, now)
-        for reply in pair.news.receive():
-            if isinstance(reply, int):
-                continue  # entries trimmed
+
+    def _take_news(self, pair: Opened, now: float) -> bool:
+        """Whether there was anything."""
+        replies = pair.news.receive()
+        for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise ChannelClosed(str(reply))
             self._heard_at = now
-            self._take_news(reply, pair)
+            self._asked_for -= 1
+            if self._asked_for <= NEWS_HARDLY_ANY:
+                self._ask_for_news(pair)
+            if reply is not None:  # else none came in time
+                self._listener.on_entry(reply[1])
+        return bool(replies)
 
-    def _take_news(self, reply: Any, pair: Opened) -> None:
-        entries = reply[0][1] if reply else []
-        if entries:
-            self._last_entry = entries[-1][0].decode()
-            self._untrimmed += len(entries)
-        self._read_on(pair, is_idle=not entries)
-        for _, fields in entries:
-            self._listener.on_entry(fields[0], fields[1])
-
-    def _read_on(self, pair: Opened, *, is_idle: bool) -> None:
-        read = ("XREAD", "COUNT", READ_ENTRIES, "BLOCK", int(BLOCK_S * 1000), "STREAMS", self._stream, self._last_entry)
-        if self._untrimmed >= TRIM_ENTRIES or (is_idle and self._untrimmed):
-            self._untrimmed = 0
-            stamp, _, number = self._last_entry.partition("-")
-            pair.news.send([("XTRIM", self._stream, "MINID", f"{stamp}-{int(number) + 1}"), read])
-        else:
-            pair.news.send([read])
+    def _ask_for_news(self, pair: Opened) -> None:
+        pair.news.send(self._ask_for_entry * (NEWS_AHEAD - self._asked_for))
+        self._asked_for = NEWS_AHEAD
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -447,9 +465,10 @@ class Session:
         self._pair, self._info = pair, pair.info
         self._lost_at = None
         self._heard_at = self._adopted_at = now
-        self._last_entry, self._untrimmed, self._is_refused, self._waits_for_room = "0-0", 0, False, False
-        for channel in (pair.commands, pair.news):
-            self._selector.register(channel, selectors.EVENT_READ)
+        self._is_refused, self._is_awaited, self._is_settled_for = False, True, None
+        self._ear, self._asked_for, self._is_greeted = os.urandom(EAR_BYTES), 0, False
+        self._ask_for_entry = pack_command("BLPOP", self.news_key, BLOCK_S)
+        self._settle(pair)
         again, self._under_way = self._under_way, []
         self._queue.extendleft(reversed(again))
         greetings = self._listener.greetings()
@@ -459,7 +478,8 @@ class Session:
             if last.on_reply is not None:
                 last.on_reply(reply)
             if self._pair is not None:
-                self._read_on(self._pair, is_idle=False)
+                self._is_greeted = True
+                self._ask_for_news(self._pair)
             if not is_first:
                 logger.warning("reconnected to redis", extra={"server": str(self._address)})
                 self._listener.on_reconnected(is_same_server=is_same_server)
@@ -500,42 +520,29 @@ class Session:
     def _drop_pair(self) -> None:
         if self._pair is not None:
             for channel in (self._pair.commands, self._pair.news):
-                self._selector.unregister(channel)
+                self._watch.drop(channel)
                 channel.close()
             self._pair = None
 
     # -- descriptors ---------------------------------------------------------------------------------------------------
 
-    def _watch(self, pair: Opened) -> None:
-        """Wait for room to write only while something is unsent."""
-        if not (self._waits_for_room or pair.commands.has_unsent or pair.news.has_unsent):
+    def _settle(self, pair: Opened) -> None:
+        """Send what the sockets take, and be woken for what somebody waits for: news, room to send, awaited answers."""
+        is_awaited = self._is_awaited or bool(self._queue) or self._is_finishing
+        if is_awaited == self._is_settled_for and not (pair.commands.has_unsent or pair.news.has_unsent):
             return
-        self._waits_for_room = False
         for channel in (pair.commands, pair.news):
             if channel.has_unsent:
                 channel.flush()
-            self._waits_for_room = self._waits_for_room or channel.has_unsent
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.has_unsent else 0)
-            if self._selector.get_key(channel).events != wanted:
-                self._selector.modify(channel, wanted)
-
-    def _drain_wakes(self) -> None:
-        if not self._is_woken:
-            return
-        self._is_woken = False
-        try:
-            while os.read(self._wake_reader, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        self._watch.want(pair.commands, answers=is_awaited)
+        self._watch.want(pair.news, answers=True)
+        is_all_sent = not (pair.commands.has_unsent or pair.news.has_unsent)
+        self._is_settled_for = is_awaited if is_all_sent else None
 
     def _free(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._selector.close()
-        os.close(self._wake_reader)
-        writer, self._wake_writer = self._wake_writer, -1
-        os.close(writer)
+        self._watch.close()
 
 
-_TICK = _encode(["t"])  # no bytes in it
+_TICK = operations.encode(["t"])

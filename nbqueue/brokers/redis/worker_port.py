@@ -1,4 +1,4 @@
-"""A supervisor's port: deliveries come through its stream, reports go out in batches."""
+"""A supervisor's port: deliveries come through its list, reports go out in batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.core.exchange import HeldClaims, WorkerInfo
 from nbqueue.core.orders import Answer
 from nbqueue.core.output import OutputEvent
 from nbqueue.core.run import MAX_REMARK_CHARS
-from nbqueue.core.task import Outcome
+from nbqueue.core.task import Outcome, Succeeded
 from nbqueue.wire.messages import Held, ToWorkerPeer
 
 #: What is still to be said when a port is closed has so long.
@@ -50,7 +50,7 @@ class RedisWorkerPort(WorkerPort):
         self._session.flush()
 
     def heartbeat(self, running: Sequence[tuple[int, int]]) -> None:
-        """See `WorkerPort.heartbeat`. The answer comes through the stream, in its order among the deliveries."""
+        """See `WorkerPort.heartbeat`. The answer comes through the list, in its order among the deliveries."""
         self._tell(["h", self._id, list(running)], self._take_heartbeat)
 
     def started(self, token: int, item: int) -> None:
@@ -60,7 +60,9 @@ class RedisWorkerPort(WorkerPort):
     def commit(self, token: int, run_id: bytes, outcomes: Sequence[Outcome], *, final: bool) -> None:
         """See `WorkerPort.commit`."""
         body = operations.commit(self._id, token, run_id, outcomes, final=final)
-        self._session.ask(Operation("worker", body))
+        # After anything but success something may be due soon, which the answer tells.
+        is_awaited = not all(isinstance(outcome, Succeeded) for outcome in outcomes)
+        self._session.ask(Operation("worker", body, is_awaited=is_awaited))
         if final:
             self._reports.pop(token, None)
 
@@ -115,9 +117,9 @@ class RedisWorkerPort(WorkerPort):
     def on_reconnected(self, *, is_same_server: bool) -> None:
         """See `session.Listener`."""
 
-    def on_entry(self, field: bytes, value: bytes) -> None:
+    def on_entry(self, entry: bytes) -> None:
         """See `session.Listener`."""
-        self._messages += operations.decode_worker_messages(value)
+        self._messages += operations.decode_worker_messages(entry)
 
     def _take_registered(self, reply: bytes) -> None:
         self._is_registered = True

@@ -9,18 +9,15 @@ local function crew() -- of each supervisor: slots, offer
 end
 
 operations.h = function(client)
-  hear_client(client)
+  if ear_of(client) then call('UNLINK', news_key(client)) end
+  give_ear(client, EAR)
   call('HDEL', P .. 'printed', client)
-  call('DEL', stream_key(client))
   return crew()
 end
 
 operations.o = crew
 
-operations.p = function(client)
-  call('PEXPIRE', stream_key(client), STREAM_TTL_MS)
-  return bool(hear_client(client))
-end
+operations.p = function(client) return bool(hear_client(client)) end
 
 operations.g = function(client)
   forget_client(client)
@@ -38,7 +35,7 @@ operations.a = function(client, id, cursor, entries, bytes)
     -- what was logged in this call is not in the store yet
     local first = cursor + #found
     local upto = min(first + min(entries - #found, 256), run.log_before)
-    local batch = first < upto and call('LRANGE', P .. 'l:' .. id, first, upto - 1) or {run.log[first - run.log_before + 1]}
+    local batch = first < upto and read_log(run, first, upto) or {run.log[first - run.log_before + 1]}
     for _, entry in ipairs(batch) do
       if size >= bytes then break end
       found[#found + 1] = entry
@@ -81,7 +78,7 @@ operations.u = function(queue)
   local count = 0
   for _, id in ipairs(call('ZRANGE', P .. 'runs', 0, -1)) do
     local run = load_run(id)
-    if run and spec_of(run).queue == queue and not is_finished(run) then
+    if run and run.spec.queue == queue and not is_finished(run) then
       for _, segment in ipairs(segments(run, 0, run.d.total)) do
         local state = segment[3][STATE]
         if state == SCHEDULED or state == PENDING or state == RETRY then
@@ -126,66 +123,68 @@ operations.r = function(client, ids)
   return bool(true)
 end
 
-local RUNS_SHOWN, RUNS_COUNTED = 2000, 20000 -- the newest ones
+do -- the rest is this part's own: a chunk may have 200 local names
+  local RUNS_SHOWN, RUNS_COUNTED = 2000, 20000 -- the newest ones
 
-local function chunk_view(worker, token, claim, run) -- worker, run, label, start, stop, attempt, item, held_s
-  local item
-  for _, segment in ipairs(segments(run, claim.start, claim.stop)) do
-    if not item and segment[3][STATE] == STARTED and segment[3][TOKEN] == token then item = segment[1] end
-  end
-  return '\152' .. pack(worker.name) .. bin(claim.run) .. pack(spec_of(run).label, claim.start, claim.stop, claim.attempt)
-    .. (item and pack(item) or '\192') .. pack(now - claim.since)
-end
-
-local function worker_view(worker, seen_at, chunks) -- info, claims, running, done, seen_s_ago
-  local labels, seen = {}, {}
-  for _, token in ipairs(tokens_of(worker)) do
-    local claim = claim_of(worker, token)
-    local run = load_run(claim.run)
-    if run then
-      local label = spec_of(run).label
-      if not seen[label] then labels[#labels + 1] = label end
-      seen[label] = true
-      chunks[#chunks + 1] = chunk_view(worker, token, claim, run)
+  local function chunk_view(worker, token, claim, run) -- worker, run, label, start, stop, attempt, item, held_s
+    local item
+    for _, segment in ipairs(segments(run, claim.start, claim.stop)) do
+      if not item and segment[3][STATE] == STARTED and segment[3][TOKEN] == token then item = segment[1] end
     end
+    return '\152' .. pack(worker.name) .. bin(claim.run) .. pack(run.spec.label, claim.start, claim.stop, claim.attempt)
+      .. (item and pack(item) or '\192') .. pack(now - claim.since)
   end
-  table.sort(labels)
-  return '\149' .. call('HGET', worker.key, 'v') .. pack(worker.held, labels, worker.done, now - tonumber(seen_at))
-end
 
-local function run_view(run) -- id, label, counts, age_s, finished, queue, tags, priority, scheduled
-  local spec, c = spec_of(run), run.counts
-  return '\153' .. bin(run.id) .. pack(spec.label) .. counts_of(run) .. pack(now - run.d.submitted_at)
-    .. bool(is_finished(run)) .. pack(spec.queue, spec.tags, spec.priority, c[SCHEDULED] + c[RETRY])
-end
-
-local function count_into(queues, run)
-  if is_finished(run) then return end
-  local name, c = spec_of(run).queue, run.counts
-  local sums = queues[name] or {name, 0, 0, 0}
-  queues[name] = sums
-  sums[2], sums[3] = sums[2] + c[PENDING], sums[3] + c[SCHEDULED] + c[RETRY]
-  sums[4] = sums[4] + c[RECEIVED] + c[STARTED]
-end
-
-operations.i = function() -- workers, runs, clients, refused events, bytes, chunks, queues, number of runs
-  local views, shown, chunks, queues, sums = {}, {}, {}, {}, {}
-  local found = call('ZRANGE', P .. 'workers', 0, -1, 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local worker = load_worker(found[i])
-    if worker then views[#views + 1] = worker_view(worker, found[i + 1], chunks) end
-  end
-  local ids = call('ZRANGE', P .. 'runs', -RUNS_COUNTED, -1)
-  for i, id in ipairs(ids) do
-    local run = load_run(id)
-    if run then
-      count_into(queues, run)
-      if i > #ids - RUNS_SHOWN then shown[#shown + 1] = run_view(run) end
+  local function worker_view(worker, seen_at, chunks) -- info, claims, running, done, seen_s_ago
+    local labels, seen = {}, {}
+    for _, token in ipairs(tokens_of(worker)) do
+      local claim = claim_of(worker, token)
+      local run = load_run(claim.run)
+      if run then
+        local label = run.spec.label
+        if not seen[label] then labels[#labels + 1] = label end
+        seen[label] = true
+        chunks[#chunks + 1] = chunk_view(worker, token, claim, run)
+      end
     end
+    table.sort(labels)
+    return '\149' .. call('HGET', worker.key, 'v') .. pack(worker.held, labels, worker.done, now - max(tonumber(seen_at), worker.heard_at))
   end
-  for _, sum in pairs(queues) do sums[#sums + 1] = sum end
-  local refused = (tonumber(call('HGET', P .. 'g', 'refused')) or 0) + refused_events
-  return '\152' .. array(#views) .. table.concat(views) .. array(#shown) .. table.concat(shown)
-    .. pack(call('ZCARD', P .. 'clients'), refused, G.bytes) .. array(#chunks) .. table.concat(chunks)
-    .. pack(sums, call('ZCARD', P .. 'runs'))
+
+  local function run_view(run) -- id, label, counts, age_s, finished, queue, tags, priority, scheduled
+    local spec, c = run.spec, run.counts
+    return '\153' .. bin(run.id) .. pack(spec.label) .. counts_of(run) .. pack(now - run.d.submitted_at)
+      .. bool(is_finished(run)) .. pack(spec.queue, spec.tags, spec.priority, c[SCHEDULED] + c[RETRY])
+  end
+
+  local function count_into(queues, run)
+    if is_finished(run) then return end
+    local name, c = run.spec.queue, run.counts
+    local sums = queues[name] or {name, 0, 0, 0}
+    queues[name] = sums
+    sums[2], sums[3] = sums[2] + c[PENDING], sums[3] + c[SCHEDULED] + c[RETRY]
+    sums[4] = sums[4] + c[RECEIVED] + c[STARTED]
+  end
+
+  operations.i = function() -- workers, runs, clients, refused events, bytes, chunks, queues, number of runs
+    local views, shown, chunks, queues, sums = {}, {}, {}, {}, {}
+    local found = call('ZRANGE', P .. 'workers', 0, -1, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      local worker = load_worker(found[i])
+      if worker then views[#views + 1] = worker_view(worker, found[i + 1], chunks) end
+    end
+    local ids = call('ZRANGE', P .. 'runs', -RUNS_COUNTED, -1)
+    for i, id in ipairs(ids) do
+      local run = load_run(id)
+      if run then
+        count_into(queues, run)
+        if i > #ids - RUNS_SHOWN then shown[#shown + 1] = run_view(run) end
+      end
+    end
+    for _, sum in pairs(queues) do sums[#sums + 1] = sum end
+    local refused = (tonumber(call('HGET', P .. 'g', 'refused')) or 0) + refused_events
+    return '\152' .. array(#views) .. table.concat(views) .. array(#shown) .. table.concat(shown)
+      .. pack(call('ZCARD', P .. 'clients'), refused, G.bytes) .. array(#chunks) .. table.concat(chunks)
+      .. pack(sums, call('ZCARD', P .. 'runs'))
+  end
 end

@@ -8,93 +8,102 @@ local FIELDS = 8
 local PAGE_ITEMS = 512
 local PRISTINE = {PENDING, 0, 0, 0, 0, 0, 0, 0} -- what an item is of which no page was ever written
 
-local function same(a, b)
-  if a == b then return true end
-  for i = 1, FIELDS do
-    if a[i] ~= b[i] then return false end
+local with, page_of, segments, set_items
+do -- the rest is this part's own: a chunk may have 200 local names
+  local function same(a, b)
+    if a == b then return true end
+    for i = 1, FIELDS do
+      if a[i] ~= b[i] then return false end
+    end
+    return true
   end
-  return true
-end
 
-local function with(record, changes)
-  local copy = {}
-  for i = 1, FIELDS do copy[i] = changes[i] or record[i] end
-  return copy
-end
-
--- A page is a list of {stop, record}; the first one is kept with the run.
-local function page_of(run, k)
-  local page = run.pages[k]
-  if page then return page end
-  if k == 0 then
-    page = run.d.page
-  else
-    local raw = call('HGET', run.key, 'p' .. k)
-    page = raw and unpack_one(raw)
+  function with(record, changes)
+    local copy = {}
+    for i = 1, FIELDS do copy[i] = changes[i] or record[i] end
+    return copy
   end
-  page = page or {{(k + 1) * PAGE_ITEMS, PRISTINE}}
-  run.pages[k] = page
-  return page
-end
 
--- Maximal ranges of equal records within start to stop, in order, cut at these bounds: {{first, last, record}, ...}
-local function segments(run, start, stop)
-  if run.d.total == 1 then return start < 1 and stop > 0 and {{0, 1, page_of(run, 0)[1][2]}} or {} end
-  start, stop = max(start, 0), min(stop, run.d.total)
-  local found, n = {}, 0
-  while start < stop do
-    for _, segment in ipairs(page_of(run, floor(start / PAGE_ITEMS))) do
-      if start >= stop then break end
-      if segment[1] > start then
-        local last = min(segment[1], stop)
-        if n > 0 and found[n][2] == start and same(found[n][3], segment[2]) then
-          found[n][2] = last
-        else
-          n = n + 1
-          found[n] = {start, last, segment[2]}
+  -- A page is a list of {stop, record}; the first one is kept with the run.
+  function page_of(run, k)
+    local page = run.pages[k]
+    if page then return page end
+    if k == 0 then
+      page = run.d.page
+    else
+      local raw = call('HGET', run.key, 'p' .. k)
+      page = raw and decode(raw)
+    end
+    page = page or {{(k + 1) * PAGE_ITEMS, PRISTINE}}
+    run.pages[k] = page
+    return page
+  end
+
+  -- Maximal ranges of equal records within start to stop, in order, cut at these bounds: {{first, last, record}, ...}
+  function segments(run, start, stop)
+    if run.d.total == 1 then
+      if start >= 1 or stop <= 0 then return {} end
+      local only = run.only or {{0, 1}}
+      run.only, only[1][3] = only, page_of(run, 0)[1][2]
+      return only
+    end
+    start, stop = max(start, 0), min(stop, run.d.total)
+    local found, n = {}, 0
+    while start < stop do
+      for _, segment in ipairs(page_of(run, floor(start / PAGE_ITEMS))) do
+        if start >= stop then break end
+        if segment[1] > start then
+          local last = min(segment[1], stop)
+          if n > 0 and found[n][2] == start and same(found[n][3], segment[2]) then
+            found[n][2] = last
+          else
+            n = n + 1
+            found[n] = {start, last, segment[2]}
+          end
+          start = last
         end
-        start = last
       end
     end
+    return found
   end
-  return found
-end
 
-local function set_in_page(run, k, start, stop, record)
-  local old, new, n = page_of(run, k), {}, 0
-  local function add(upto, value)
-    if n > 0 and same(new[n][2], value) then
-      new[n][1] = upto
-    else
-      n = n + 1
-      new[n] = {upto, value}
+  local function set_in_page(run, k, start, stop, record)
+    local old, new, n = page_of(run, k), {}, 0
+    local function add(upto, value)
+      if n > 0 and same(new[n][2], value) then
+        new[n][1] = upto
+      else
+        n = n + 1
+        new[n] = {upto, value}
+      end
     end
-  end
-  local first, is_set = k * PAGE_ITEMS, false
-  for _, segment in ipairs(old) do
-    if first < start then add(min(segment[1], start), segment[2]) end
-    if segment[1] > start and not is_set then
-      add(stop, record)
-      is_set = true
+    local first, is_set = k * PAGE_ITEMS, false
+    for _, segment in ipairs(old) do
+      if first < start then add(min(segment[1], start), segment[2]) end
+      if segment[1] > start and not is_set then
+        add(stop, record)
+        is_set = true
+      end
+      if segment[1] > stop then add(segment[1], segment[2]) end
+      first = segment[1]
     end
-    if segment[1] > stop then add(segment[1], segment[2]) end
-    first = segment[1]
+    run.pages[k] = new
+    run.dirty_pages[k] = true
   end
-  run.pages[k] = new
-  run.dirty_pages[k] = true
-end
 
--- Give the items start to stop, which the run has, the record.
-local function set_items(run, start, stop, record)
-  if run.d.total == 1 and run.d.closed == 1 then
-    run.pages[0], run.dirty_pages[0] = {{PAGE_ITEMS, record}}, true
-    return
-  end
-  while start < stop do
-    local k = floor(start / PAGE_ITEMS)
-    local last = min(stop, (k + 1) * PAGE_ITEMS)
-    set_in_page(run, k, start, last, record)
-    start = last
+  -- Give the items start to stop, which the run has, the record.
+  function set_items(run, start, stop, record)
+    if run.d.total == 1 and run.d.closed == 1 then
+      local page = page_of(run, 0)
+      page[1][1], page[1][2], page[2], run.dirty_pages[0] = PAGE_ITEMS, record, nil, true
+      return
+    end
+    while start < stop do
+      local k = floor(start / PAGE_ITEMS)
+      local last = min(stop, (k + 1) * PAGE_ITEMS)
+      set_in_page(run, k, start, last, record)
+      start = last
+    end
   end
 end
 

@@ -18,10 +18,8 @@ local function drop_worker(id, reason, is_blamed)
   end
   call('ZREM', P .. 'workers', id) -- from here on this incarnation is fenced
   call('HDEL', P .. 'crew', id)
-  call('UNLINK', worker.key, worker.key .. ':f', inbox_key(id))
+  call('UNLINK', worker.key, worker.key .. ':f', inbox_key(worker))
   join_or_part(worker, -1)
   workers[id] = false
   holders = nil
 end
-
-local operations = {}

@@ -1,45 +1,52 @@
 -- What many runs of one call change in the same keys: noted down, and written once.
-local add_to_index, drop_from_index, drop_key, use_function, leave_function, drop_what_is_gone, save_ledger
+local expect_end, forget_end, drop_key, use_function, leave_function, drop_what_is_gone, save_ledger
 do -- the rest is this part's own: a chunk may have 200 local names
-  local index_changes -- name of a sorted set -> member -> score, or false: it goes
-  local keys_gone     -- keys of runs that were forgotten
-  local uses          -- digest -> number of runs that use the function
-  local uses_before
-  local times         -- seconds from now -> as a score
-  resets[#resets + 1] = function()
-    index_changes, keys_gone, uses, uses_before, times = {runs = {}, ends = {}}, {}, {}, {}, {}
-  end
+  local ends      -- id of a run -> time before which it need not be looked at, or false: it is forgotten
+  local keys_gone -- keys of runs that were forgotten
+  local habits    -- digest of a function -> what is known of it
+  resets[#resets + 1] = function() ends, keys_gone, habits = fresh(ends), fresh(keys_gone), fresh(habits) end
 
-  -- With a time that is so many seconds from now; there are few such.
-  function add_to_index(name, member, seconds)
-    if not times[seconds] then times[seconds] = string.format('%.6f', now + seconds) end
-    index_changes[name][member] = times[seconds]
-  end
-  function drop_from_index(name, member) index_changes[name][member] = false end
+  -- All runs, each with the first moment at which its results could expire.
+  function expect_end(id, time) ends[id] = time end
+  function forget_end(id) ends[id] = false end
   function drop_key(key) keys_gone[#keys_gone + 1] = key end
 
-  local function uses_of(digest)
-    if not uses[digest] then
-      uses[digest] = tonumber(call('HGET', P .. 'uses', digest)) or 0
-      uses_before[digest] = uses[digest]
+  -- Of a function: how many runs use it, how long an item takes (false: not known), and how many items a claim may take.
+  local HABITS_FORMAT = '>ddd'
+  function habits_of(digest)
+    local found = habits[digest]
+    if not found then
+      local raw = call('HGET', P .. 'habits', digest)
+      if raw then
+        local uses, seconds, ramp = unpack_flat(HABITS_FORMAT, raw)
+        found = {uses = uses, seconds = seconds >= 0 and seconds, ramp = ramp, is_changed = false}
+      else
+        found = {uses = 0, seconds = false, ramp = 1, is_changed = false}
+      end
+      habits[digest] = found
     end
-    return uses[digest]
+    return found
   end
 
   -- One run more needs the function; false if nobody has brought it.
   function use_function(digest, body)
-    if uses_of(digest) == 0 then
+    local found = habits_of(digest)
+    if found.uses == 0 then
       if not body then return false end
       call('HSET', P .. 'functions', digest, body)
     end
-    uses[digest] = uses[digest] + 1
+    found.uses, found.is_changed = found.uses + 1, true
     return true
   end
 
-  function leave_function(digest) uses[digest] = max(uses_of(digest) - 1, 0) end
+  function leave_function(digest)
+    local found = habits_of(digest)
+    found.uses, found.is_changed = max(found.uses - 1, 0), true
+  end
 
   local MOST_ARGUMENTS = 1000
   local function call_with_all(command, key, arguments)
+    if #arguments > 0 and #arguments <= MOST_ARGUMENTS then return call(command, key, unpack(arguments)) end
     for first = 1, #arguments, MOST_ARGUMENTS do
       call(command, key, unpack(arguments, first, min(first + MOST_ARGUMENTS - 1, #arguments)))
     end
@@ -53,34 +60,51 @@ do -- the rest is this part's own: a chunk may have 200 local names
   end
 
   local function forget_function(digest)
-    call('HDEL', P .. 'uses', digest)
-    call('HDEL', P .. 'functions', digest)
+    if call('HDEL', P .. 'functions', digest) == 0 then return end
     for _, id in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
       if call('SREM', worker_key(id) .. ':f', digest) == 1 then
-        tell_worker(load_worker(id), '\146\169Forgotten\129\167digests\145' .. bin(digest))
+        local worker = load_worker(id)
+        if worker.sent == digest then worker.sent, worker.is_changed = '', true end
+        tell_worker(worker, '\146\169Forgotten\129\167digests\145' .. bin(digest))
       end
     end
   end
 
-  function save_ledger()
-    for name, changes in pairs(index_changes) do
-      local added, gone = {}, {}
-      for member, score in pairs(changes) do
-        if score then
-          added[#added + 1] = score
-          added[#added + 1] = member
-        else
-          gone[#gone + 1] = member
-        end
-      end
-      call_with_all('ZADD', P .. name, added)
-      call_with_all('ZREM', P .. name, gone)
+  -- How long items of functions take that nobody uses at the moment is kept of so many.
+  local HABITS_KEPT, FORGOTTEN_AT_ONCE = 4096, 512
+  local function save_habits(digest, found)
+    local raw = pack_flat(HABITS_FORMAT, found.uses, found.seconds or -1, found.ramp)
+    if call('HSET', P .. 'habits', digest, raw) == 0 then return end
+    local known = call('HLEN', P .. 'habits')
+    if known <= HABITS_KEPT or known % FORGOTTEN_AT_ONCE > 0 then return end
+    local unused = {}
+    local some = call('HRANDFIELD', P .. 'habits', FORGOTTEN_AT_ONCE, 'WITHVALUES')
+    for i = 1, #some, 2 do
+      if unpack_flat(HABITS_FORMAT, some[i + 1]) == 0 then unused[#unused + 1] = some[i] end
     end
-    for digest, number in pairs(uses) do
-      if number == 0 then
-        forget_function(digest)
-      elseif number ~= uses_before[digest] then
-        call('HSET', P .. 'uses', digest, number)
+    call_with_all('HDEL', P .. 'habits', unused)
+  end
+
+  local function save_ends()
+    local added, gone = {}, {}
+    for id, time in pairs(ends) do
+      if time then
+        added[#added + 1] = string.format('%.0f', micros(time))
+        added[#added + 1] = id
+      else
+        gone[#gone + 1] = id
+      end
+    end
+    call_with_all('ZADD', P .. 'runs', added)
+    call_with_all('ZREM', P .. 'runs', gone)
+  end
+
+  function save_ledger()
+    if next(ends) then save_ends() end
+    for digest, found in pairs(habits) do
+      if found.is_changed then
+        save_habits(digest, found)
+        if found.uses == 0 then forget_function(digest) end
       end
     end
   end

@@ -20,7 +20,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
     local window = run.windows[name]
     if not window then
       local raw = call('HGET', windows_key(run), name)
-      local flat = raw and unpack_one(raw) or {limit, 0, 0, 0}
+      local flat = raw and decode(raw) or {limit, 0, 0, 0}
       window = {head_left = flat[1], tail_bytes = flat[2], kept = flat[3], first = flat[4]}
       run.windows[name] = window
     end

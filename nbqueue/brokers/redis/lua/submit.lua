@@ -1,7 +1,7 @@
 -- What brings work: refused as a whole when the server is out of memory, unlike all that finishes or frees.
 -- s client run asked function blocks closed family | f client run blocks closed
 local function feed(run, blocks, closed)
-  local spec, d, before = spec_of(run), run.d, run.d.total
+  local spec, d, before = run.spec, run.d, run.d.total
   open_route(spec.route)
   for _, block in ipairs(blocks) do
     local start, stop = block[1], block[2]
@@ -39,10 +39,11 @@ local function add_child(run, parent_id, item)
 end
 
 -- Make room by forgetting finished runs that nobody is about to read, oldest first.
+local MOST_LOOKED_AT = 1024
 local function evict(wanted)
-  for _, member in ipairs(call('ZRANGE', P .. 'ends', 0, 255)) do
+  for _, id in ipairs(call('ZRANGE', P .. 'runs', 0, MOST_LOOKED_AT - 1)) do
     if G.bytes + wanted <= MAX_BYTES then return true end
-    local run = load_run(string.sub(member, 1, 16))
+    local run = load_run(id)
     if run and is_finished(run) and #followers_of(run) == 0 then forget_run(run) end
   end
   return G.bytes + wanted <= MAX_BYTES
@@ -59,41 +60,44 @@ local function is_full(blocks)
 end
 
 -- total, is_full, known, slots
-local function receipt(total, full, known, run)
-  return '\148' .. pack(total) .. bool(full) .. bool(known) .. pack(run and slots_for(spec_of(run).route) or 0)
+local function receipt(total, full, known, slots)
+  return '\148' .. int(total) .. bool(full) .. bool(known) .. int(slots)
 end
 
 local function feed_known(run, blocks, closed)
   local is_new = false
   for _, block in ipairs(blocks) do is_new = is_new or block[1] >= run.d.total end
-  if is_new and run.d.closed == 0 and is_full(blocks) then return receipt(run.d.total, true, true, run) end
+  if is_new and run.d.closed == 0 and is_full(blocks) then return receipt(run.d.total, true, true, slots_for(run.spec.route)) end
   if run.d.closed == 0 then feed(run, blocks, closed) end
-  return receipt(run.d.total, false, true, run)
+  return receipt(run.d.total, false, true, slots_for(run.spec.route))
 end
 
 operations.s = function(client, id, asked, body, blocks, closed, family)
   hear_client(client)
   local run = load_run(id)
   if run then return feed_known(run, blocks, closed) end
-  if is_full(blocks) then return receipt(0, true, true) end
-  run = new_run(id, {followers = client, submitted_at = now, counts = {}}, asked)
-  if not use_function(spec_of(run).digest, body) then
+  if is_full(blocks) then return receipt(0, true, true, 0) end
+  if is_lone and begin_lone(client, id, asked, blocks, closed, family) then
+    return receipt(1, false, true, slots_for(spec_of(asked).route))
+  end
+  run = new_run(id, setmetatable({followers = client, submitted_at = now, counts = {}}, FIGURES), asked)
+  if not use_function(run.spec.digest, body) then
     runs[id] = false
-    return receipt(0, false, false)
+    return receipt(0, false, false, 0)
   end
   run.is_new = true
-  add_to_index('runs', id, 0)
+  expect_end(id, now + run.spec.result_expires_s)
   if family then
     run.d.depth = family[3]
     if family[1] then add_child(run, family[1], family[2]) end
   end
   feed(run, blocks, closed)
-  return receipt(run.d.total, false, true, run)
+  return receipt(run.d.total, false, true, slots_for(run.spec.route))
 end
 
 operations.f = function(client, id, blocks, closed)
   hear_client(client)
   local run = load_run(id)
-  if not run then return receipt(0, false, false) end
+  if not run then return receipt(0, false, false, 0) end
   return feed_known(run, blocks, closed)
 end

@@ -2,22 +2,32 @@
 -- with room may run (ADR 0005; core/ready.py). A lane holds the runs that are of equal standing for every supervisor.
 local mark_dirty, changed -- defined with the clients
 local newly_ready -- runs of which items have begun to wait in this call: handed out at once where nothing else waits
-resets[#resets + 1] = function() newly_ready = {} end
-local leave_line, assign, stand_in_line
+resets[#resets + 1] = function() newly_ready = fresh(newly_ready) end
+local leave_line, assign, stand_in_line, delivery_of
 do -- the rest is this part's own: a chunk may have 200 local names
   local function owners_key(lane) return P .. 'o:' .. lane end
   local function line_key(lane, owner) return P .. 'o:' .. lane .. owner end
 
-  local function priority_in(lane) return unpack_one(lane)[1] end
-  local function route_in(lane)
-    local flat = unpack_one(lane)
-    return pack({flat[2], flat[3]})
+  -- Lanes are named by what they hold: priority and route. It depends on nothing else, so it is kept beyond the call.
+  local LANES_KEPT = 256
+  local read_lanes, read_lanes_count = {}, 0
+  local function in_lane(lane)
+    local found = read_lanes[lane]
+    if not found then
+      local flat = decode(lane)
+      found = {priority = flat[1], route = pack({flat[2], flat[3]})}
+      if read_lanes_count >= LANES_KEPT then read_lanes, read_lanes_count = {}, 0 end
+      read_lanes[lane], read_lanes_count = found, read_lanes_count + 1
+    end
+    return found
   end
 
+  local NO_LANES = {}
   local lanes -- those in which somebody stands, highest priority first; nil: not read yet
   resets[#resets + 1] = function() lanes = nil end
 
   local function lanes_in_order()
+    if G.lanes == 0 then return NO_LANES end
     if not lanes then lanes = call('ZREVRANGE', P .. 'lanes', 0, -1) end
     return lanes
   end
@@ -28,7 +38,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
   end
 
   local function make_ready(run)
-    local spec = spec_of(run)
+    local spec = run.spec
     local lane = spec.lane
     run.d.is_ready = 1
     if call('RPUSH', line_key(lane, spec.owner), next_number() .. ' ' .. run.id) == 1 then
@@ -38,7 +48,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
         call('HSET', P .. 'turns', spec.owner, turn)
       end
       if call('ZADD', owners_key(lane), turn, spec.owner) == 1 and call('ZADD', P .. 'lanes', spec.priority, lane) == 1 then
-        lanes = nil
+        G.lanes, lanes = G.lanes + 1, nil
       end
     end
   end
@@ -46,8 +56,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
   local function close_line(lane, owner)
     call('ZREM', owners_key(lane), owner)
     if call('EXISTS', owners_key(lane)) == 0 then
-      call('ZREM', P .. 'lanes', lane)
-      lanes = nil
+      G.lanes, lanes = G.lanes - call('ZREM', P .. 'lanes', lane), nil
     end
     for _, other in ipairs(lanes_in_order()) do
       if call('ZSCORE', owners_key(other), owner) then return end
@@ -61,20 +70,23 @@ do -- the rest is this part's own: a chunk may have 200 local names
     return worker and worker.held - worker.slots < worker.prefetch
   end
 
+  function delivery_of(spec, token, id, start, stop, attempt, body, blocks, depth)
+    return '\146\167Deliver\157' .. int(token) .. bin(id) .. spec.packed_label .. int(start) .. int(stop) .. int(attempt)
+      .. spec.packed_digest .. body .. blocks .. spec.packed_environment .. spec.limits .. int(depth) .. spec.packed_priority
+  end
+
   local function delivery(run, worker, token, start, stop, attempt)
-    local spec = spec_of(run)
+    local spec = run.spec
     local body = '\192'
-    if not worker.sent[spec.digest] and call('SADD', worker.key .. ':f', spec.digest) == 1 then
-      body = bin(call('HGET', P .. 'functions', spec.digest) or '')
+    if worker.sent ~= spec.digest then
+      if call('SADD', worker.key .. ':f', spec.digest) == 1 then body = bin(call('HGET', P .. 'functions', spec.digest) or '') end
+      worker.sent = spec.digest
     end
-    worker.sent[spec.digest] = true
     local blocks = {}
     for i, block in ipairs(blocks_of(run, start, stop)) do
-      blocks[i] = '\147' .. pack(block[1], block[2]) .. bin(payload_of(run, block[1]))
+      blocks[i] = '\147' .. int(block[1]) .. int(block[2]) .. bin(payload_of(run, block[1]))
     end
-    return '\146\167Deliver\157' .. pack(token) .. bin(run.id) .. pack(spec.label, start, stop, attempt) .. bin(spec.digest)
-      .. body .. array(#blocks) .. table.concat(blocks) .. bin(spec.environment) .. spec.limits
-      .. pack(run.d.depth, spec.priority)
+    return delivery_of(spec, token, run.id, start, stop, attempt, body, array(#blocks) .. table.concat(blocks), run.d.depth)
   end
 
   -- Give the worker a chunk of the run; false when nothing of it waits.
@@ -84,11 +96,10 @@ do -- the rest is this part's own: a chunk may have 200 local names
     local start, stop, attempt = claim_items(run, size, token)
     if #run.log > ends then changed(run) end -- items that were claimed too often, or have expired, end at their claim
     if not start then return false end
-    local spec = spec_of(run)
-    local each = sizer_of(spec.digest).seconds
-    add_claim(worker, token,
-              {run = run.id, start = start, stop = stop, digest = spec.digest, attempt = attempt, since = now,
-               seconds = each and each * (stop - start), reports = 0})
+    local spec = run.spec
+    local each = habits_of(spec.digest).seconds
+    add_claim(worker, token, {run = run.id, start = start, stop = stop, attempt = attempt, since = now,
+                              seconds = each and each * (stop - start), reports = 0})
     tell_worker(worker, delivery(run, worker, token, start, stop, attempt))
     run.is_touched = true
     return true
@@ -96,12 +107,12 @@ do -- the rest is this part's own: a chunk may have 200 local names
 
   local function has_room(worker, run, size)
     if worker.held < worker.slots then return true end
-    local each = sizer_of(spec_of(run).digest).seconds
+    local each = habits_of(run.spec.digest).seconds
     return may_fetch_ahead(worker, each and each * size)
   end
 
   local function hand_out(run, passed_over)
-    local route = spec_of(run).route
+    local route = run.spec.route
     while is_waiting(run) do
       local worker, size = pick_worker(route), claim_size(run)
       if not worker or not has_room(worker, run, size) then
@@ -115,7 +126,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
   -- A line that is alone needs no turns: its runs are served one after the other.
   local MOST_READ = 64
   local function serve_line(lane, owner, passed_over)
-    local key, route = line_key(lane, owner), route_in(lane)
+    local key, route = line_key(lane, owner), in_lane(lane).route
     while true do
       local worker = pick_worker(route)
       local room = worker and worker.slots + worker.prefetch - worker.held or 0
@@ -126,7 +137,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
         local run = load_run(string.sub(entry, -16))
         if run then
           hand_out(run, passed_over)
-          if is_waiting(run) and passed_over[spec_of(run).route] then break end
+          if is_waiting(run) and passed_over[run.spec.route] then break end
           run.d.is_ready, run.is_touched = 0, true
         end
         served = served + 1
@@ -143,7 +154,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
     local best
     local all = lanes_in_order()
     for _, lane in ipairs(all) do
-      local priority, route = priority_in(lane), route_in(lane)
+      local priority, route = in_lane(lane).priority, in_lane(lane).route
       if best and priority < best.priority then break end
       if not passed_over[route] and not is_anybody_open(route) then passed_over[route] = true end
       if not passed_over[route] then
@@ -175,7 +186,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
 
   -- The run is forgotten while its place in the line, which it did not use, is still there.
   function leave_line(run)
-    local lane, owner = spec_of(run).lane, spec_of(run).owner
+    local lane, owner = run.spec.lane, run.spec.owner
     for _, entry in ipairs(call('LRANGE', line_key(lane, owner), 0, -1)) do
       if string.sub(entry, -16) == run.id then call('LREM', line_key(lane, owner), 1, entry) end
     end
@@ -185,12 +196,12 @@ do -- the rest is this part's own: a chunk may have 200 local names
   local function hand_out_at_once()
     local first = newly_ready[1]
     if not first or not load_run(first.id) or #lanes_in_order() > 0 then return end
-    local lane, owner, passed_over = spec_of(first).lane, spec_of(first).owner, {}
+    local lane, owner, passed_over = first.spec.lane, first.spec.owner, {}
     for _, run in ipairs(newly_ready) do
-      if spec_of(run).lane ~= lane or spec_of(run).owner ~= owner then return end
+      if run.spec.lane ~= lane or run.spec.owner ~= owner then return end
     end
     for _, run in ipairs(newly_ready) do
-      if passed_over[spec_of(run).route] then return end
+      if passed_over[run.spec.route] then return end
       if runs[run.id] == run then hand_out(run, passed_over) end
     end
   end
@@ -199,14 +210,14 @@ do -- the rest is this part's own: a chunk may have 200 local names
     for _, run in ipairs(newly_ready) do
       if runs[run.id] == run and is_waiting(run) and run.d.is_ready == 0 then make_ready(run) end
     end
-    newly_ready = {}
+    newly_ready = fresh(newly_ready)
   end
 
   -- Give waiting items to slots; a route without room does not stop the others.
   function assign()
     if G.slots > 0 then hand_out_at_once() end
     stand_in_line()
-    if G.slots == 0 then return end
+    if G.slots == 0 or G.lanes == 0 then return end
     local passed_over = {}
     while true do
       local head = head_of_turns(passed_over)
@@ -214,7 +225,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
       if head.is_alone then return serve_line(head.lane, head.owner, passed_over) end
       local run, is_given = load_run(head.id), false
       if run and is_waiting(run) then
-        local route = spec_of(run).route
+        local route = run.spec.route
         local worker, size = pick_worker(route), claim_size(run)
         if worker and has_room(worker, run, size) then
           is_given = give(run, worker, size)
@@ -223,7 +234,7 @@ do -- the rest is this part's own: a chunk may have 200 local names
         end
       end
       if is_given then end_turn(head) end
-      if not run or not is_waiting(run) or (not is_given and not passed_over[spec_of(run).route]) then
+      if not run or not is_waiting(run) or (not is_given and not passed_over[run.spec.route]) then
         call('LPOP', line_key(head.lane, head.owner)) -- it was the first
         if run then run.d.is_ready, run.is_touched = 0, true end
       end

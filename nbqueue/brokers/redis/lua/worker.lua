@@ -5,10 +5,11 @@
 --  l worker (leave)
 operations.r = function(id, name, slots, prefetch, queues, tags, only_tagged, view, crew)
   if load_worker(id) then return bool(true) end
-  call('HSET', worker_key(id), 'i', pack({name, slots, prefetch, queues, tags, only_tagged}), 'd', pack({0, 0, 0, 0}),
-       'v', view)
+  call('HSET', worker_key(id), 'i', pack({name, slots, prefetch, queues, tags, only_tagged}),
+       'd', pack_flat(WORKER_FORMAT, 0, 0, 0, 0, 0) .. EAR, 'v', view)
   call('HSET', P .. 'crew', id, crew)
   workers[id] = nil
+  look_at(id)
   join_or_part(hear(id), 1)
   return bool(true)
 end
@@ -20,9 +21,11 @@ end
 
 -- What was on its way to it is lost: it hears what it holds, hands back what it does not know, and is sent functions anew.
 operations.y = function(id)
-  call('DEL', inbox_key(id), worker_key(id) .. ':f')
   local worker = hear(id)
-  return worker and held_by(worker) or bool(false)
+  if not worker then return bool(false) end
+  call('UNLINK', inbox_key(worker), worker.key .. ':f')
+  worker.ear, worker.sent, worker.is_changed = EAR, '', true
+  return held_by(worker)
 end
 
 local function start(worker, token, item)
@@ -40,7 +43,6 @@ operations.h = function(id, running)
   local worker = hear(id)
   if not worker then return bool(false) end
   for _, pair in ipairs(running) do start(worker, pair[1], pair[2]) end
-  call('PEXPIRE', inbox_key(id), INBOX_TTL_MS)
   tell_worker(worker, '\146\164Held' .. held_by(worker)) -- with the deliveries, because their order matters
   return bool(true)
 end
@@ -51,12 +53,9 @@ operations.s = function(id, token, item)
   return bool(true)
 end
 
-local function is_time(seconds) return seconds == seconds and math.abs(seconds) < math.huge end
-local function size_of(bytes) return type(bytes) == 'number' and bytes >= 0 and bytes < 2 ^ 53 and floor(bytes) or 0 end
-
 local function take_outcome(run, token, outcome, name)
   local kind, first = outcome[1], outcome[2]
-  local digest = spec_of(run).digest
+  local digest = run.spec.digest
   if kind == 'Succeeded' and first < outcome[3] and is_time(outcome[5]) and is_time(outcome[6]) then
     local stop = outcome[3]
     learn(digest, stop - first, outcome[5])
@@ -86,9 +85,10 @@ end
 
 -- Safe to repeat. A success is taken from any claim that was ever given, a failure only from the one that holds the item.
 operations.c = function(id, token, run_id, outcomes, final)
-  local worker = hear(id)
+  local worker = hear(id, token)
   if token <= 0 or token > G.token then return bool(false) end
   local claim = worker and claim_of(worker, token)
+  if is_lone and claim and final and #outcomes == 1 and end_lone(worker, token, claim, outcomes[1]) then return bool(true) end
   local run = load_run(claim and claim.run or run_id)
   if run then
     for _, outcome in ipairs(outcomes) do
@@ -109,7 +109,7 @@ end
 
 -- The reports of a claim are numbered, so that one that is repeated after a break is taken once.
 operations.e = function(id, token, number, events)
-  local worker = hear(id)
+  local worker = hear(id, token)
   local claim = worker and claim_of(worker, token)
   local run = claim and load_run(claim.run)
   if not run or number <= claim.reports then return bool(false) end
@@ -140,7 +140,7 @@ operations.z = function(id, slots, prefetch, view, crew)
 end
 
 operations.b = function(client, answer)
-  if is_alive(client) then call('XADD', stream_key(client), 'MAXLEN', '~', STREAM_ENTRIES, '*', 'a', answer) end
+  if ear_of(client) then tell_client(client, 'a' .. answer) end
   return bool(true)
 end
 
