@@ -68,6 +68,7 @@ class App(Calls):
         self._broker: Broker | None = None
         self._link: Link | None = None
         self._workers_started: Future[int] | None = None
+        self._has_workers = False  # or will have none of ours
         self._is_closed = False
 
     @property
@@ -119,7 +120,8 @@ class App(Calls):
                 self._open()
             assert self._link is not None
             assert self._broker is not None
-            self._ask_for_workers(self._link)
+            if not self._has_workers:
+                self._ask_for_workers(self._link)
             return self._link, self._broker
 
     def _open(self) -> None:
@@ -130,14 +132,16 @@ class App(Calls):
         port = self._broker.open_client(os.urandom(16))
         self._link = Link(port, submit_timeout_s=self._settings.submit_timeout_s)
         self._workers_started = None
+        # Elsewhere, and where tasks run, cores are not ours to count.
+        self._has_workers = NEST.is_slot or not is_on_this_machine(self._settings.url)
 
     def _ask_for_workers(self, link: Link) -> None:
         """Ask for local slots once; again with the next call when they could not be started."""
         started = self._workers_started
-        if NEST.is_slot or not is_on_this_machine(self._settings.url):
-            return  # its cores are not ours to count
         if self._settings.workers and (started is None or (started.done() and started.exception() is not None)):
             _, self._workers_started = link.questions.start_workers(self._settings.workers)
+        elif started is None or started.done():
+            self._has_workers = True
 
 
 def _is_key_text(token: str) -> bool:

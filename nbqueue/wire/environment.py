@@ -7,11 +7,13 @@ another, an edited `helper.py` would run in its old form, and tasks would not kn
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -26,6 +28,10 @@ _LIBRARIES = tuple(
 )
 
 
+#: So much of the time may be spent on looking at files that nothing says have changed.
+_SHARE_OF_TIME = 0.02
+
+
 class Environment(msgspec.Struct, frozen=True):
     """Where a function finds what it imports."""
 
@@ -36,28 +42,43 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class _UserModules:
-    """Files of imported modules that belong neither to Python nor to an installed package."""
+    """Files of imported modules that belong neither to Python nor to an installed package.
+
+    To look at the files of a large project takes longer than a submit. They are looked at anew when a module was
+    loaded, and else so seldom that it takes little of the time: an edit that was not loaded here is seen within
+    milliseconds.
+    """
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._last_look: tuple[int, str] = 0, ""
-        self._files: list[str] = []
+        self._files: dict[str, str] = {}  # of modules, by name
+        self._specs: list[object] = []  # a module that is loaded again gets a new one
+        self._states: list[tuple[str, int, int]] = []
+        self._again_at = 0.0
 
-    def files(self) -> list[str]:
-        """All of them; only modules that are new since the last call are looked at."""
+    def states(self) -> list[tuple[str, int, int]]:
+        """The files, when they were changed, in ns, and their sizes; those that are gone are left out."""
         look = len(sys.modules), next(reversed(sys.modules), "")  # an import changes at least one of them
         if look != self._last_look:
             self._last_look = look
-            for name in list(sys.modules):
-                if name not in self._seen:
-                    self._seen.add(name)
-                    self._look_at(name)
-        return self._files
+            self._add_new()
+        began = time.monotonic()
+        specs = [getattr(sys.modules.get(name), "__spec__", None) for name in self._files]
+        is_loaded_anew = len(specs) != len(self._specs) or not all(map(operator.is_, specs, self._specs))
+        if is_loaded_anew or began >= self._again_at:
+            self._specs = specs
+            self._states = list(_states_of(self._files.values()))
+            self._again_at = began + (time.monotonic() - began) / _SHARE_OF_TIME
+        return self._states
 
-    def _look_at(self, name: str) -> None:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if name != "__main__" and file and not os.path.realpath(file).startswith(_LIBRARIES):
-            self._files.append(file)
+    def _add_new(self) -> None:
+        for name in list(sys.modules):
+            if name not in self._seen:
+                self._seen.add(name)
+                file = getattr(sys.modules.get(name), "__file__", None)
+                if name != "__main__" and file and not os.path.realpath(file).startswith(_LIBRARIES):
+                    self._files[name] = file
 
 
 class _Variables:
@@ -105,7 +126,7 @@ def current_environment(*, with_variables: bool = False) -> Environment:
     """
     global _last  # noqa: PLW0603 -- one process, one environment; told anew with every submit
     variables = _VARIABLES.changed() if with_variables else {}
-    facts = _folder(), list(sys.path), list(_states(_USER_MODULES.files())), variables
+    facts = _folder(), list(sys.path), _USER_MODULES.states(), variables
     if _last is None or _last[0] != facts:
         _last = facts, _describe(facts)
     return _last[1]
@@ -127,7 +148,7 @@ def _describe(facts: _Facts) -> Environment:
     return Environment(_utf8(folder), tuple(map(_utf8, entries)), digest, variables)
 
 
-def _states(files: list[str]) -> Iterator[tuple[str, int, int]]:
+def _states_of(files: Iterable[str]) -> Iterator[tuple[str, int, int]]:
     for file in files:
         try:
             status = os.stat(file)

@@ -1,27 +1,38 @@
 """What a slot may import decides which slot it is."""
 
+import importlib
 import os
 import sys
+import time
 import types
 
 import pytest
 
+from nbqueue.wire import environment
 from nbqueue.wire.environment import current_environment
 
 
 @pytest.fixture
 def import_file(tmp_path, monkeypatch):
-    """A module of the user, as an import would leave it."""
+    """Make a module of the user, and import it."""
+    monkeypatch.syspath_prepend(tmp_path)
 
     def make(name="users_helper_of_a_test"):
         file = tmp_path / f"{name}.py"
         file.write_text("VALUE = 1\n")
-        module = types.ModuleType(name)
-        module.__file__ = str(file)
-        monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is removed in the end
+        del sys.modules[name]
+        importlib.import_module(name)
         return file
 
     return make
+
+
+def await_other_than(digest):
+    """Until the environment has another digest."""
+    deadline = time.monotonic() + 10
+    while digest == current_environment().digest:
+        assert time.monotonic() < deadline
 
 
 def test_nothing_changed_is_the_same_environment():
@@ -64,6 +75,23 @@ def test_an_edited_module_is_another_environment(import_file, text):
     os.utime(file, ns=(saved_at + 1, saved_at + 1))
 
     # Then it is another environment
+    await_other_than(before)
+
+
+def test_an_edited_module_that_was_loaded_again_is_noticed_at_once(import_file, monkeypatch):
+    # Given a process that looks at files only when something is loaded
+    monkeypatch.setattr(environment, "_USER_MODULES", environment._UserModules())
+    monkeypatch.setattr(environment, "_SHARE_OF_TIME", 1e-12)
+    file = import_file("users_reloaded_module_of_a_test")
+    before = current_environment().digest
+
+    # When a module is edited, it still has what it has loaded
+    file.write_text("VALUE = 1000\n")
+    edited = current_environment().digest
+    importlib.reload(sys.modules[file.stem])
+
+    # Then it is another environment with what is loaded
+    assert before == edited
     assert before != current_environment().digest
 
 
@@ -72,7 +100,7 @@ def test_a_deleted_module_is_no_trouble(import_file):
     before = current_environment().digest
     file.unlink()
 
-    assert before != current_environment().digest
+    await_other_than(before)
 
 
 @pytest.mark.parametrize("name", ["os", "msgspec", "nbqueue"])
