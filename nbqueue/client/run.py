@@ -183,7 +183,7 @@ class ClientRun:
                 return
             for entry in note.entries[self.cursor - note.cursor :]:
                 self._add(entry)
-            self.counts = self._read(note.counts)
+            self.counts = self._up_to_date(self._read(note.counts), is_last=note.finished)
             self.slots = note.slots
             self.work_s = note.work_s
             self.unserved = note.unserved
@@ -220,6 +220,12 @@ class ClientRun:
             if total > self.counts.total or (closed and not self.counts.closed):
                 total = max(total, self.counts.total)
                 self.counts = msgspec.structs.replace(self.counts, total=total, closed=closed or self.counts.closed)
+
+    def _up_to_date(self, counts: Counts, *, is_last: bool) -> Counts:
+        """What is `expect`ed stays so: the broker may have said this before it had heard of the last items."""
+        if is_last or counts.closed or not self.counts.closed:
+            return counts
+        return msgspec.structs.replace(counts, total=max(counts.total, self.counts.total), closed=True)
 
     def _add(self, entry: Entry) -> None:
         self.cursor += 1

@@ -152,6 +152,19 @@ def test_the_client_knows_of_items_before_the_broker_says_so(known, expected):
     assert expected == run.counts
 
 
+def test_the_client_still_knows_it_when_the_broker_speaks_that_had_not_heard_it_yet():
+    # Given a run of which the client has handed over the last items
+    run = ClientRun(b"r", "f")
+    run.expect(7, closed=True)
+
+    # When news arrives that the broker sent before it had them
+    early = Counts(total=2, closed=False, done=1)
+    run.fold(Note(run_id=b"r", cursor=0, entries=[], counts=early, finished=False, slots=1))
+
+    # Then no item is missing
+    assert Counts(total=7, closed=True, done=1) == run.counts
+
+
 def test_who_waits_is_woken_by_every_arrival():
     # Given a thread that waits for the end
     run = ClientRun(b"r", "f")
