@@ -22,7 +22,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgspec
 
@@ -153,10 +153,8 @@ class Sealer:
                 of it but the key's name was parsed.
         """
         header, body, is_encrypted = self._verified(data)
-        for name, wanted in {"kind": kind, "namespace": self.namespace, **place}.items():
-            found = getattr(header, name)
-            if found != wanted:
-                raise SealBroken(f"its seal is genuine but for {name} {_word(found)}, not {_word(wanted)}")
+        if msgspec.structs.replace(header, kind=kind, namespace=self.namespace, **place) != header:
+            _refuse_place(header, kind=kind, namespace=self.namespace, **place)
         if header.not_after and self.clock() > header.not_after:
             raise SealBroken("its seal is genuine but too old: it may be a replay; submit the task again")
         return Opened(header, body, is_encrypted)
@@ -214,6 +212,14 @@ class Opened(msgspec.Struct, frozen=True):
     header: Header
     body: bytes
     is_encrypted: bool
+
+
+def _refuse_place(header: Header, **place: Any) -> NoReturn:
+    """Raise `SealBroken`, which says where *header* belongs instead."""
+    name, found, wanted = next(
+        (name, found, wanted) for name, wanted in place.items() if (found := getattr(header, name)) != wanted
+    )
+    raise SealBroken(f"its seal is genuine but for {name} {_word(found)}, not {_word(wanted)}")
 
 
 def _cipher(key: SealingKey, shown: bytes) -> Any:

@@ -6,7 +6,6 @@ import codecs
 import os
 import select
 import sys
-from collections import deque
 
 import msgspec
 
@@ -18,7 +17,7 @@ from nbqueue.worker.cell import ITEM, Cell
 #: What a slot prints is reported as often, unless outcomes are reported, which it must not come after.
 REPORT_S = 0.1
 #: Last words of a process that died.
-LAST_LINES = 50
+LAST_LINES, _LAST_CHARS = 50, 2**14
 _READ_BYTES = 64 * 1024
 #: Enough to empty pipes that were full; a slot that goes on printing must not hold up its supervisor.
 _DRAIN_BYTES = 2**20
@@ -48,14 +47,14 @@ class SlotOutput:
         self._batch = OutputBatch()
         self._delivery: Delivery | None = None
         self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in _STREAMS]
-        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._last_words = ""
         self._reported_at = 0.0
         self._item = 0  #: that ran when the pipes were last read
 
     @property
     def last_lines(self) -> list[str]:
         """The end of what the slot wrote to stderr."""
-        return list(self._last_lines)
+        return self._last_words.splitlines()[-LAST_LINES:]
 
     @property
     def is_waiting(self) -> bool:
@@ -131,7 +130,7 @@ class SlotOutput:
         text = self._decoders[piece.stream].decode(piece.data)
         self._batch.print(item, delivery.attempt, _STREAMS[piece.stream], text)
         if piece.stream == 1:
-            self._last_lines.extend(text.splitlines()[-LAST_LINES:])
+            self._last_words = (self._last_words + text)[-_LAST_CHARS:]  # a line may come in parts
 
 
 def _read(reader: int) -> bytes:

@@ -45,6 +45,7 @@ class SlotProcess(Generic[Work]):
         self.cell = cell
         self.output = output
         self.is_ready = False
+        self.is_watched_for_room = False  #: by its supervisor
         self.work: Work | None = None
         self.items_begun = 0
         self.wait = Wait()  #: of its task, for other tasks

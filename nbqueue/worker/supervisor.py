@@ -213,10 +213,12 @@ class Supervisor:
             work = slot.work
             if work is None:
                 continue
-            if not work.announced and now - work.since >= ANNOUNCE_S:
-                self._announce(slot, work)
-            self._press_on(slot, work, now)
-            self._let_others_pass(slot, work, now)
+            if work.stops:
+                self._press_on(slot, work, now)
+            if now - work.since >= ANNOUNCE_S:  # before, nothing of this can be due
+                if not work.announced:
+                    self._announce(slot, work)
+                self._let_others_pass(slot, work, now)
             if slot.output.is_due(now):
                 self._report_output(slot, work)
         self._lend(now)
@@ -461,8 +463,9 @@ class Supervisor:
 
     def _watch_for_room(self, slot: SlotProcess[Work]) -> None:
         """Ask to be told when the slot reads again, as long as something waits for that: nothing waits for one slot."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.has_unsent else 0)
-        if self._selector.get_key(slot.fileno()).events != wanted:
+        if slot.has_unsent != slot.is_watched_for_room:
+            slot.is_watched_for_room = slot.has_unsent
+            wanted = selectors.EVENT_READ | selectors.EVENT_WRITE * slot.has_unsent
             self._selector.modify(slot.fileno(), wanted, slot)
 
     def _unwatch(self, slot: SlotProcess[Work]) -> None:
