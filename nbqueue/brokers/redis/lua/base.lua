@@ -21,6 +21,21 @@ local function micros(time)
   return exact - exact % 1
 end
 
+-- A function whose answers are kept beyond the call, since they depend on nothing but its argument, of which there are few kinds.
+local KEPT = 256
+local function remembered(work_out)
+  local answers, count = {}, 0
+  return function(argument)
+    local answer = answers[argument]
+    if answer == nil then
+      answer = work_out(argument)
+      if count >= KEPT then answers, count = {}, 0 end
+      answers[argument], count = answer, count + 1
+    end
+    return answer
+  end
+end
+
 -- A table for a call: the one of the last call if nothing was put into it.
 local function fresh(used) return used and next(used) == nil and used or {} end
 

@@ -52,34 +52,21 @@ end
 
 local function bytes_of(d) return d.payload_bytes + d.result_bytes + d.output_bytes end
 
-local spec_of
-do -- the rest is this part's own: a chunk may have 200 local names
-  -- What was asked for: digest, label, environment, owner, options. Most tasks are of few kinds, so what was read is kept, even
-  -- beyond the call; it depends on nothing else.
-  local KINDS_KEPT = 256
-  local kinds, kinds_count = {}, 0
-
-  function spec_of(asked)
-    local spec = kinds[asked]
-    if not spec then
-      local flat = decode(asked)
-      local options = flat[5]
-      spec = {
-        digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4],
-        max_retries = options[1], backoff_s = options[2], backoff_max_s = options[3], jitter = options[4],
-        max_lost = options[5], strict_fence = options[6], priority = options[7], countdown_s = options[8],
-        expires_s = options[9], chunksize = options[10], result_expires_s = options[11], queue = options[12],
-        tags = options[13], limits = options[14], route = pack({options[12], options[13]}),
-        lane = pack({options[7], options[12], options[13]}), place = pack(options[12], options[13]),
-        packed_label = pack(flat[2]), packed_digest = bin(flat[1]), packed_environment = bin(flat[3]),
-        packed_priority = pack(options[7]),
-      }
-      if kinds_count >= KINDS_KEPT then kinds, kinds_count = {}, 0 end
-      kinds[asked], kinds_count = spec, kinds_count + 1
-    end
-    return spec
-  end
-end
+-- What was asked for: digest, label, environment, owner, options.
+local spec_of = remembered(function(asked)
+  local flat = decode(asked)
+  local options = flat[5]
+  return {
+    digest = flat[1], label = flat[2], environment = flat[3], owner = flat[4],
+    max_retries = options[1], backoff_s = options[2], backoff_max_s = options[3], jitter = options[4],
+    max_lost = options[5], strict_fence = options[6], priority = options[7], countdown_s = options[8],
+    expires_s = options[9], chunksize = options[10], result_expires_s = options[11], queue = options[12],
+    tags = options[13], limits = options[14], route = pack({options[12], options[13]}),
+    lane = pack({options[7], options[12], options[13]}), place = pack(options[12], options[13]),
+    packed_label = pack(flat[2]), packed_digest = bin(flat[1]), packed_environment = bin(flat[3]),
+    packed_priority = pack(options[7]),
+  }
+end)
 
 local function new_run(id, d, asked)
   local run = {id = id, key = P .. 'r:' .. id, d = d, counts = setmetatable(d.counts, COUNTS), asked = asked,

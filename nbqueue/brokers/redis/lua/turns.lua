@@ -8,19 +8,11 @@ do -- the rest is this part's own: a chunk may have 200 local names
   local function owners_key(lane) return P .. 'o:' .. lane end
   local function line_key(lane, owner) return P .. 'o:' .. lane .. owner end
 
-  -- Lanes are named by what they hold: priority and route. It depends on nothing else, so it is kept beyond the call.
-  local LANES_KEPT = 256
-  local read_lanes, read_lanes_count = {}, 0
-  local function in_lane(lane)
-    local found = read_lanes[lane]
-    if not found then
-      local flat = decode(lane)
-      found = {priority = flat[1], route = pack({flat[2], flat[3]})}
-      if read_lanes_count >= LANES_KEPT then read_lanes, read_lanes_count = {}, 0 end
-      read_lanes[lane], read_lanes_count = found, read_lanes_count + 1
-    end
-    return found
-  end
+  -- Lanes are named by what they hold: priority and route.
+  local in_lane = remembered(function(lane)
+    local flat = decode(lane)
+    return {priority = flat[1], route = pack({flat[2], flat[3]})}
+  end)
 
   local NO_LANES = {}
   local lanes -- those in which somebody stands, highest priority first; nil: not read yet

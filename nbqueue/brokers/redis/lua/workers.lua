@@ -12,24 +12,12 @@ local AHEAD_S = 0.02      -- more chunks than slots are held ahead only while th
 local function worker_key(id) return P .. 'w:' .. id end
 local function inbox_key(worker) return worker.key .. ':' .. worker.ear end
 
-local info_of
-do -- the rest is this part's own: a chunk may have 200 local names
-  -- What few kinds of supervisors are many times; it depends on nothing but what is read, so it is kept beyond the call.
-  local INFOS_KEPT = 256
-  local infos, infos_count = {}, 0
-
-  function info_of(raw)
-    local info = infos[raw]
-    if not info then
-      local flat = decode(raw)
-      info = {__index = {name = flat[1], slots = flat[2], prefetch = flat[3], queues = flat[4], tags = flat[5],
-                         only_tagged = flat[6], is_changed = false}}
-      if infos_count >= INFOS_KEPT then infos, infos_count = {}, 0 end
-      infos[raw], infos_count = info, infos_count + 1
-    end
-    return info
-  end
-end
+-- What a supervisor is, as opposed to what it does.
+local info_of = remembered(function(raw)
+  local flat = decode(raw)
+  return {__index = {name = flat[1], slots = flat[2], prefetch = flat[3], queues = flat[4], tags = flat[5],
+                     only_tagged = flat[6], is_changed = false}}
+end)
 
 -- What a report says of an item is believed as far as it makes sense.
 local function is_time(seconds) return seconds == seconds and math.abs(seconds) < math.huge end
@@ -167,18 +155,11 @@ do -- the rest is this part's own: a chunk may have 200 local names
 
   -- The id of the one supervisor that is meant, if there is an address among the tags (core/routing.py), or false. Such a
   -- route is not kept: nobody who comes later can have that address.
-  local ADDRESSEES_KEPT = 256
-  local addressees, addressees_count = {}, 0
-  local function addressee_of(route)
-    local id = addressees[route]
-    if id == nil then
-      id = false
-      for _, tag in ipairs(decode(route)[2]) do id = id_in(tag) or id end
-      if addressees_count >= ADDRESSEES_KEPT then addressees, addressees_count = {}, 0 end
-      addressees[route], addressees_count = id, addressees_count + 1
-    end
+  local addressee_of = remembered(function(route)
+    local id = false
+    for _, tag in ipairs(decode(route)[2]) do id = id_in(tag) or id end
     return id
-  end
+  end)
 
   local function worker_at(id, route)
     local worker = load_worker(id)
