@@ -16,6 +16,7 @@ from nbqueue.core.output import OutputEvent
 from nbqueue.core.routing import DEFAULT_OFFER, Offer
 from nbqueue.core.run import StopHolder
 from nbqueue.core.task import GENTLY, Block, Manner, Outcome, RunSpec
+from nbqueue.errors import BrokerUnavailable
 from nbqueue.wire.blobs import BlobStore
 from nbqueue.wire.messages import (
     Answered,
@@ -28,6 +29,10 @@ from nbqueue.wire.messages import (
     ToClientPeer,
     ToWorkerPeer,
 )
+
+
+class BrokerEnded(BrokerUnavailable):
+    """It ended while one connected to it, so whoever looks once more finds its successor, or starts it."""
 
 
 class Port(ABC):
@@ -218,6 +223,7 @@ class Broker(ABC):
         """Connect a client; *client_id* is 16 random bytes.
 
         Raises:
+            BrokerEnded: It was there a moment ago.
             BrokerUnavailable: It cannot be reached.
             EnvironmentMismatch: It runs versions that do not fit.
         """

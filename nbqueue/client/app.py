@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
-from nbqueue.brokers.base import Broker
+from nbqueue.brokers.base import Broker, BrokerEnded, ClientPort
 from nbqueue.brokers.nesting import NEST
 from nbqueue.brokers.registry import open_broker
 from nbqueue.client.calls import Calls
@@ -17,6 +18,9 @@ from nbqueue.client.link import Link
 from nbqueue.client.submitter import Display, NoDisplay
 from nbqueue.errors import BrokerUnavailable
 from nbqueue.settings import Settings, is_on_this_machine, shown_url
+
+#: A broker that ends is gone within this time.
+END_S = 2.0
 
 
 class App(Calls):
@@ -125,15 +129,26 @@ class App(Calls):
             return self._link, self._broker
 
     def _open(self) -> None:
-        # A task never starts a broker: it would be one of its own, with workers of its own.
-        self._broker = open_broker(self._settings.url, self._settings, start=not NEST.is_slot)
-        if self._broker is None:
-            raise BrokerUnavailable("the broker that this task came from cannot be found, and a task starts none")
-        port = self._broker.open_client(os.urandom(16))
+        deadline = time.monotonic() + END_S
+        while True:
+            try:
+                self._broker, port = self._open_port()
+                break
+            except BrokerEnded:  # killed, or idle for long, in this moment: it may not be gone yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
         self._link = Link(port, submit_timeout_s=self._settings.submit_timeout_s)
         self._workers_started = None
         # Elsewhere, and where tasks run, cores are not ours to count.
         self._has_workers = NEST.is_slot or not is_on_this_machine(self._settings.url)
+
+    def _open_port(self) -> tuple[Broker, ClientPort]:
+        # A task never starts a broker: it would be one of its own, with workers of its own.
+        broker = open_broker(self._settings.url, self._settings, start=not NEST.is_slot)
+        if broker is None:
+            raise BrokerUnavailable("the broker that this task came from cannot be found, and a task starts none")
+        return broker, broker.open_client(os.urandom(16))
 
     def _ask_for_workers(self, link: Link) -> None:
         """Ask for local slots once; again with the next call when they could not be started."""

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import nbqueue
+from nbqueue.brokers.zmq.broker import ZmqBroker, _Link
 
 ITEMS = 1000
 
@@ -195,6 +196,26 @@ def test_a_call_right_after_the_death_of_the_hub_works(own_hub):
     with contextlib.suppress(nbqueue.BrokerUnavailable):
         assert 2 == app.submit(abs, -2).get(10)
     assert 3 == app.submit(abs, -3).get(10)
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("moment", [(ZmqBroker, "open_client"), (_Link, "say_hello")])
+def test_a_hub_that_ends_while_somebody_connects_has_a_successor(own_hub, monkeypatch, moment):
+    # Given a hub that is killed when it was found, or when it was reached but did not greet yet
+    own_hub.app().submit(abs, -1).get(10)
+    place, name = moment
+    go_on, hub = getattr(place, name), own_hub.hub()
+
+    def kill_and_go_on(*args):
+        if hub.is_running():
+            hub.kill()
+            hub.wait(10)
+        return go_on(*args)
+
+    monkeypatch.setattr(place, name, kill_and_go_on)
+
+    # When another client connects, then it is served
+    assert 2 == own_hub.app().submit(abs, -2).get(10)
 
 
 @pytest.mark.parametrize("victim", ["supervisors", "zygotes", "slots"])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nbqueue.brokers.base import Broker, ClientPort, WorkerPort
+from nbqueue.brokers.base import Broker, BrokerEnded, ClientPort, WorkerPort
 from nbqueue.brokers.zmq.connection import Connection
 from nbqueue.core.exchange import WorkerInfo
 from nbqueue.core.orders import Answer, Order
@@ -111,6 +111,7 @@ class _Link:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stream, selectors.EVENT_READ)
         self._waits_for_room = False
+        self._is_welcome = False
         self._early: list[Any] = []
         self._unsent: list[msgspec.Struct] = []
         self._sending = threading.Lock()
@@ -122,7 +123,8 @@ class _Link:
             connected.connect(self._connection.endpoint)
         except OSError as error:
             connected.close()
-            raise BrokerUnavailable(
+            has_ended = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+            raise (BrokerEnded if has_ended else BrokerUnavailable)(
                 f"the hub at {self._connection.endpoint} cannot be reached: {error.strerror or error}"
             ) from error
         return connected
@@ -134,6 +136,7 @@ class _Link:
         """Introduce this side and wait for the answer.
 
         Raises:
+            BrokerEnded: The hub ended meanwhile.
             BrokerUnavailable: No answer, or this is not the hub that the connection file describes.
             EnvironmentMismatch: Versions do not fit.
         """
@@ -155,6 +158,7 @@ class _Link:
                 messages = self.receive()
                 self._early += [message for message in messages if not isinstance(message, Welcome)]
                 if len(self._early) < len(messages):
+                    self._is_welcome = True
                     return
                 self._selector.select(remaining_s)
             raise BrokerUnavailable(
@@ -207,7 +211,7 @@ class _Link:
         except ProtocolError as error:
             raise EnvironmentMismatch(str(error)) from None
         if not is_connected and not messages:
-            raise BrokerUnavailable(
+            raise (BrokerUnavailable if self._is_welcome else BrokerEnded)(
                 f"the hub (pid {self._connection.pid}) died, and its runs with it; its log is {self._connection.log}"
             )
         return messages
