@@ -22,7 +22,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
@@ -154,7 +154,7 @@ class Sealer:
         """
         header, body, is_encrypted = self._verified(data)
         if msgspec.structs.replace(header, kind=kind, namespace=self.namespace, **place) != header:
-            _refuse_place(header, kind=kind, namespace=self.namespace, **place)
+            _check_place(header, kind=kind, namespace=self.namespace, **place)
         if header.not_after and self.clock() > header.not_after:
             raise SealBroken("its seal is genuine but too old: it may be a replay; submit the task again")
         return Opened(header, body, is_encrypted)
@@ -214,12 +214,12 @@ class Opened(msgspec.Struct, frozen=True):
     is_encrypted: bool
 
 
-def _refuse_place(header: Header, **place: Any) -> NoReturn:
-    """Raise `SealBroken`, which says where *header* belongs instead."""
-    name, found, wanted = next(
-        (name, found, wanted) for name, wanted in place.items() if (found := getattr(header, name)) != wanted
-    )
-    raise SealBroken(f"its seal is genuine but for {name} {_word(found)}, not {_word(wanted)}")
+def _check_place(header: Header, **place: Any) -> None:
+    """Raise `SealBroken`, which says where *header* belongs, if that is elsewhere."""
+    for name, wanted in place.items():
+        found = getattr(header, name)
+        if found != wanted:
+            raise SealBroken(f"its seal is genuine but for {name} {_word(found)}, not {_word(wanted)}")
 
 
 def _cipher(key: SealingKey, shown: bytes) -> Any:

@@ -1,5 +1,7 @@
 """Nothing is read that was not sealed with our key, for this place, unchanged and in time."""
 
+import hashlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -147,6 +149,9 @@ def test_nothing_shows_the_secret():
     assert KEY.secret not in sealer().seal(TASK, b"")
     assert KEY.secret not in sealer(encrypt=True).seal(TASK, b"")
     assert 3 == len({KEY.secret, KEY.cipher, KEY.id})
+    proof = KEY.mac(b"message")
+    for other in (KEY.secret, KEY.cipher, KEY.id):
+        assert proof != hashlib.blake2b(b"message", key=other, digest_size=len(proof)).digest()
 
 
 def test_a_key_of_another_length_is_refused():
