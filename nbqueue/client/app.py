@@ -134,9 +134,9 @@ class App(Calls):
             try:
                 self._broker, port = self._open_port()
                 break
-            except BrokerEnded:  # killed, or idle for long, in this moment: it may not be gone yet
+            except BrokerEnded as error:  # killed, or idle for long, in this moment: it may not be gone yet
                 if time.monotonic() > deadline:
-                    raise
+                    raise BrokerUnavailable(str(error)) from error
                 time.sleep(0.01)
         self._link = Link(port, submit_timeout_s=self._settings.submit_timeout_s)
         self._workers_started = None
