@@ -32,6 +32,16 @@ def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = 10
     return value
 
 
+def _without_forks(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are no children of others: a child has the command of its parent until it runs its own."""
+    pids = {process.pid for process in processes}
+    parents = {}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parents[process] = process.ppid()
+    return [process for process, parent in parents.items() if parent not in pids]
+
+
 class PrivateHub:
     """A folder in which a hub of its own lives, the clients that use it, and its processes."""
 
@@ -121,12 +131,12 @@ class PrivateHub:
 
     def hub(self) -> psutil.Process:
         """The hub."""
-        [process] = self.processes("nbqueue.cli.hub")
+        [process] = _without_forks(self.processes("nbqueue.cli.hub"))
         return process
 
     def supervisors(self) -> list[psutil.Process]:
         """Processes that hold a supervisor and nothing else; that of the usual local workers lives in the hub."""
-        return self.processes("nbqueue.cli.launched") + self.processes("nbqueue.cli.worker")
+        return _without_forks(self.processes("nbqueue.cli.launched") + self.processes("nbqueue.cli.worker"))
 
     def zygotes(self) -> list[psutil.Process]:
         """The children of supervisors, and of the hub."""
